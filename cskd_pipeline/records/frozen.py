@@ -34,7 +34,9 @@ class Record:
         known = {field.name: field for field in dataclasses.fields(cls)}
         for name in values:
             if name not in known:
-                raise UsageError(f"{cls.__name__} has no field {name!r}{nearest(name, list(known))}; known: {', '.join(known)}")
+                raise UsageError(
+                    f"{cls.__name__} has no field {name!r}{nearest(name, list(known))}; known: {', '.join(known)}"
+                )
         missing = [
             name
             for name, field in known.items()
