@@ -78,3 +78,11 @@ class Encoding(abc.ABC):
         Raises:
             DataError: a row is not one that `encode` could have written.
         """
+
+    @abc.abstractmethod
+    def check(self, encoded: EncodedRows) -> None:
+        """Nothing, if every row is one that `encode` could have written; needs no torch.
+
+        Raises:
+            DataError: one is not.
+        """

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.targets import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS
 
 _TOLERANCE = 8 * 2.0**-24  # > 2E / M: 4.01 u for the scores, the rest for the float64 evaluation itself
 _CELLS = 1 << 24  # scores evaluated at a time; bounds memory

@@ -74,12 +74,16 @@ class FullEncoding(Record, Encoding):
 
         from cskd_pipeline.records.targets import Targets
 
+        self.check(encoded)
         logits = torch.from_numpy(np.ascontiguousarray(encoded.rows, dtype=np.float32))
-        if not bool(torch.isfinite(logits).all()):
-            raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
         dense_BPC = logits[:, 1:]
         return Targets(
             ratio_steps=ratio_steps,
             logits_global_BC=logits[:, 0].contiguous(),
             logits_dense_BCHW=dense_BPC.transpose(1, 2).reshape(len(logits), self.classes, *grid).contiguous(),
         )
+
+    def check(self, encoded: EncodedRows) -> None:
+        """Every value is finite."""
+        if not np.isfinite(encoded.rows).all():
+            raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")

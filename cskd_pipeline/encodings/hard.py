@@ -32,6 +32,7 @@ import numpy.typing as npt
 from cskd_pipeline.encodings.base import EncodedRows, Encoding, FieldSpec
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.records.ratio import RATIO_STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,6 +181,19 @@ class HardEncoding(Record, Encoding):
             hard_global_B=torch.from_numpy(top_S.astype(np.int64)),
             hard_dense_BHW=torch.from_numpy(winner_SP.astype(np.int64)).reshape(-1, *grid),
         )
+
+    def check(self, encoded: EncodedRows) -> None:
+        """Rows decode at both ends, and changes of a position come in ascending order."""
+        for ratio_steps in (0, RATIO_STEPS):
+            self.winners(encoded, ratio_steps)
+        rows = np.ascontiguousarray(encoded.rows).view(self._row).reshape(-1)
+        count_SP = np.where(rows["count"][:, :1] == SPILLED, 0, rows["count"]).astype(np.int64)
+        change_SE = np.arange(self.changes)[None] < count_SP.sum(axis=1)[:, None]
+        first_SE = np.zeros((len(rows), self.changes + 1), bool)
+        np.put_along_axis(first_SE, count_SP.cumsum(axis=1), True, axis=1)
+        descends = rows["start"][:, 1:] <= rows["start"][:, :-1]
+        if (descends & change_SE[:, 1:] & ~first_SE[:, 1 : self.changes]).any():
+            raise _damaged("winner changes of a position that do not ascend")
 
     def winners(self, encoded: EncodedRows, ratio_steps: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         """Classes uint16 [S] that win globally and [S, P] that win at every position, at this ratio.

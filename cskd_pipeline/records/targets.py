@@ -6,8 +6,7 @@ import dataclasses
 
 from torch import Tensor
 
-RATIO_STEPS = 1 << 16
-"""A schedule's ratio r is a multiple of 1/65536: r and 1 - r are then both exact in fp32."""
+from cskd_pipeline.records.ratio import RATIO_STEPS as RATIO_STEPS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

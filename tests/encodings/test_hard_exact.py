@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cskd_pipeline.encodings import EncodedRows, HardEncoding, encoding_from_json
 from cskd_pipeline.encodings.envelope import envelope, fused
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.records.targets import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS
 
 
 def brute_force(dense_NC: torch.Tensor, global_NC: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -201,3 +201,16 @@ def test_settings_round_trip() -> None:
     encoding = HardEncoding(positions=49, classes=1000)
     assert encoding_from_json(encoding.to_json()) == encoding
     assert encoding.field.row_bytes == 2 * 64 + 49 + 196 + 2 * 196
+
+
+def test_changes_out_of_order_are_found_by_check() -> None:
+    encoding = HardEncoding(positions=4, classes=10)
+    dense, global_ = logits("normal", 40, 10, seed=6)
+    encoded = encoding.encode(dense.reshape(10, 4, 10), global_[:10])
+    encoding.check(encoded)
+    rows = encoded.rows.copy().view(encoding._row).reshape(-1)
+    crop, position = np.argwhere(rows["count"] >= 2)[0]
+    at = int(rows["count"][crop, :position].sum())
+    rows["start"][crop, at : at + 2] = rows["start"][crop, at : at + 2][::-1].copy()
+    with pytest.raises(DataError, match="do not ascend"):
+        encoding.check(EncodedRows(rows.view(np.uint8).reshape(10, -1), encoded.spill))

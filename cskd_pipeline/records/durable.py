@@ -1,0 +1,59 @@
+"""Writing so that a crash, a full disk or a reader at the wrong moment finds the old content or the new, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from cskd_pipeline.errors import RetryError
+
+
+@contextlib.contextmanager
+def writing(what: Path | str) -> Iterator[None]:
+    """Turn the operating system's refusals while writing `what` into a `RetryError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RetryError(
+            f"cannot write {what} ({reason}); nothing that was there is lost: "
+            "make room or permit writing, and run the same command again"
+        ) from error
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """The file at `path` is what `write` wrote, on stable storage; on any failure it is what it was before.
+
+    Args:
+        path: file to make or replace; its folder must exist.
+        write: fills the open temporary file in the same folder.
+
+    Raises:
+        RetryError: the storage is full, read-only or out of reach.
+    """
+    # One writer per file, so a fixed name: what a killed process left behind is overwritten, not collected.
+    temporary = path.with_name(path.name + ".writing")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Put a file's content, or a folder's list of names, on stable storage."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

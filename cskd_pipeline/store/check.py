@@ -1,0 +1,66 @@
+"""Comparing every committed file with the checksum taken when it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.commit import commit_path, file_facts
+from cskd_pipeline.store.reader import StoreReader
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that is not what was committed.
+
+    Attributes:
+        seed, block: the block it belongs to.
+        path: the file.
+        found: what is wrong with it.
+    """
+
+    seed: int
+    block: int
+    path: str
+    found: str
+
+
+def check_files(store: StoreReader) -> Iterator[tuple[int, int, list[BadFile]]]:
+    """For every committed block its seed, its number and its bad files (none, if all is well).
+
+    A block passes when every file has the committed crc32c and size, and its rows decode.
+    """
+    for seed in store.seeds():
+        for block in store.committed(seed):
+            yield seed, block, list(_check_block(store, seed, block))
+
+
+def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]:
+    seed_folder = store.path / layout.seed_name(seed)
+    try:
+        commit = store.commit(seed, block)
+    except DataError as error:
+        yield BadFile(seed, block, str(commit_path(seed_folder, block)), str(error))
+        return
+    rows = store.header.rows(block)
+    if (commit.seed, commit.block, commit.rows) != (seed, block, (rows.start, rows.stop)):
+        yield BadFile(seed, block, str(commit_path(seed_folder, block)), "the commit file of another block")
+        return
+    bad = False
+    for name, expected in commit.files.items():
+        path = seed_folder / name
+        try:
+            found = file_facts(path)
+        except OSError as error:
+            found = {"missing": error.strerror}
+        if found != expected:
+            bad = True
+            yield BadFile(seed, block, str(path), f"{found}, committed was {expected}")
+    if not bad:
+        try:
+            encoded, _ = store.read_block(seed, block)
+            store.encoding.check(encoded)
+        except DataError as error:
+            yield BadFile(seed, block, str(seed_folder), str(error))

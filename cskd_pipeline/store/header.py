@@ -1,0 +1,95 @@
+"""What a store says about itself: everything that decides whether a request may use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.records.frozen import Record
+
+FORMAT = "cskd-labels"
+FORMAT_VERSION = 1
+MIN_BLOCK, MAX_BLOCK = 1024, 32768
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreHeader(Record):
+    """The attributes of a store's root group.
+
+    Attributes:
+        recipe: the crop recipe's fields.
+        data: name, split, samples (S), classes (C) and digest of the index.
+        teacher: tag, weights digest, arguments, input normalisation, precision, chunk, global source.
+        grid: H, W.
+        encoding: the encoding's settings with its name.
+        block: samples per block, the unit of commitment; a multiple of 1,024 rows is one shard.
+        format: always "cskd-labels".
+        format_version: 1.
+    """
+
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    teacher: dict[str, Any]
+    grid: tuple[int, int]
+    encoding: dict[str, Any]
+    block: int
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise UsageError(f"a label store has format {FORMAT!r}, found {self.format!r}")
+        if self.format_version != FORMAT_VERSION:
+            raise UsageError(f"this version reads format {FORMAT_VERSION}, found {self.format_version!r}")
+        if self.block < 2 or self.block % 2:
+            raise UsageError(f"a block needs an even number of samples, found {self.block}")
+
+    @property
+    def samples(self) -> int:
+        """S."""
+        return int(self.data["samples"])
+
+    @property
+    def blocks(self) -> int:
+        """Blocks per seed; the last may be partial."""
+        return -(-self.samples // self.block)
+
+    def rows(self, block: int) -> range:
+        """The samples of a block."""
+        return range(block * self.block, min((block + 1) * self.block, self.samples))
+
+    def require_same(self, wanted: StoreHeader, *, where: str) -> None:
+        """Nothing, if `wanted` describes this store.
+
+        Raises:
+            MismatchError: it does not; every differing field is named with both values.
+        """
+        differences = _differences("", self.to_json(), wanted.to_json())
+        if differences:
+            raise MismatchError(
+                f"{where} was made with other settings: "
+                + "; ".join(
+                    f"{name} is {ours} in the store, {theirs} was asked for" for name, ours, theirs in differences
+                )
+                + "; use the same settings, or another --out for a new store"
+            )
+
+
+def default_block(samples: int, row_bytes: int) -> int:
+    """A power of two of samples: at least eight blocks where the set allows, at most 32,768 and 256 MiB of rows."""
+    by_size = 1 << max(1, ((256 << 20) // max(1, row_bytes)).bit_length() - 1)
+    by_count = 1 << max(1, (samples // 8).bit_length() - 1)
+    return min(MAX_BLOCK, by_size, max(MIN_BLOCK, by_count))
+
+
+def _differences(prefix: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            difference
+            for key in sorted({*ours, *theirs})
+            for difference in _differences(
+                f"{prefix}.{key}" if prefix else key, ours.get(key, "absent"), theirs.get(key, "absent")
+            )
+        ]
+    return [] if ours == theirs else [(prefix, ours, theirs)]

@@ -1,0 +1,47 @@
+"""Opening a store's root: what is there, and whether this version may read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cskd_pipeline.errors import DataError, MismatchError, UsageError
+from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
+
+
+def is_store(path: Path) -> bool:
+    """Whether a zarr group with our attributes lies at `path`."""
+    return _attributes(path).get("format") == FORMAT
+
+
+def read_header(path: Path) -> StoreHeader:
+    """The header of the store at `path`.
+
+    Raises:
+        DataError: nothing is there, or something that is no label store.
+        MismatchError: the store was written by a newer version.
+    """
+    if not path.exists():
+        raise DataError(f"no label store at {path}: it does not exist; make one with `cskd-pipeline precompute`")
+    attributes = _attributes(path)
+    if attributes.get("format") != FORMAT:
+        raise DataError(f"{path} is not a label store (no zarr group with format {FORMAT!r}); give the path of one")
+    version = attributes.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise MismatchError(
+            f"{path} has store format {version}, this version reads up to {FORMAT_VERSION}; upgrade cskd-pipeline"
+        )
+    try:
+        return StoreHeader.from_json(attributes)
+    except (UsageError, TypeError, KeyError) as error:
+        raise DataError(f"the attributes of {path} are damaged ({error}); restore zarr.json from a copy") from error
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        group = json.loads((path / "zarr.json").read_text())
+        attributes = group["attributes"]
+        return attributes if isinstance(attributes, dict) and group.get("node_type") == "group" else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,130 @@
+"""Reading what is committed, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from cskd_pipeline.encodings import EncodedRows, Encoding, FieldSpec, encoding_from_json
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.commit import Commit, commit_path
+from cskd_pipeline.store.opening import read_header
+
+
+class StoreReader:
+    """A store opened for reading. Opening reads one small file; nothing is cached but array metadata."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`.
+
+        Raises:
+            DataError: no store is there.
+            MismatchError: it is of a newer format.
+        """
+        self.path = path
+        self.header = read_header(path)
+        try:
+            self.encoding: Encoding = encoding_from_json(self.header.encoding)
+        except UsageError as error:
+            raise DataError(f"the attributes of {path} are damaged ({error})") from error
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    def seeds(self) -> list[int]:
+        """Every seed of which something is committed, ascending."""
+        found = [layout.seed_of(entry.name) for entry in self.path.iterdir() if entry.is_dir()]
+        return sorted(seed for seed in found if seed is not None and self.committed(seed))
+
+    def committed(self, seed: int) -> list[int]:
+        """The committed blocks of a seed, ascending."""
+        folder = self.path / layout.seed_name(seed) / "commits"
+        names = (entry.stem for entry in folder.glob("*.json")) if folder.is_dir() else ()
+        return sorted(int(name) for name in names if name.isdigit() and int(name) < self.header.blocks)
+
+    def complete_seeds(self) -> list[int]:
+        """The seeds that a student may train on."""
+        return [seed for seed in self.seeds() if len(self.committed(seed)) == self.header.blocks]
+
+    def require_complete(self, seeds: list[int]) -> None:
+        """Nothing, if all these seeds are complete.
+
+        Raises:
+            DataError: one is not; says how far it is.
+        """
+        for seed in seeds:
+            done = len(self.committed(seed))
+            if done < self.header.blocks:
+                raise DataError(
+                    f"seed {seed} of {self.path} is incomplete: {done} of {self.header.blocks} blocks; "
+                    f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
+                )
+
+    def commit(self, seed: int, block: int) -> Commit:
+        """The commit of a block.
+
+        Raises:
+            DataError: the block is not committed.
+        """
+        path = commit_path(self.path / layout.seed_name(seed), block)
+        if not path.exists():
+            raise DataError(f"block {block} of seed {seed} in {self.path} is not committed; run precompute to make it")
+        return Commit.read(path)
+
+    def read_block(self, seed: int, block: int) -> tuple[EncodedRows, npt.NDArray[np.uint32]]:
+        """Rows and crop checksums of a committed block.
+
+        Raises:
+            DataError: it is not committed, or a file of it is damaged; names the file.
+        """
+        commit = self.commit(seed, block)
+        rows = self._read(seed, self.encoding.field, block, commit)
+        crop_crc = self._read(seed, layout.CROP_CRC, block, commit)
+        spill = np.empty(0, np.uint8)
+        if any(name.startswith(layout.spill_name(self.encoding.field) + "/") for name in commit.files):
+            spill = self._read_spill(seed, block)
+        return EncodedRows(rows, spill), crop_crc
+
+    def _read(self, seed: int, field: FieldSpec, block: int, commit: Commit) -> npt.NDArray[Any]:
+        folder = self.path / layout.seed_name(seed)
+        shard = layout.shard_file(folder, field, block)
+        expected = commit.files.get(shard.relative_to(folder).as_posix(), {}).get("bytes")
+        # zarr reads a missing or empty shard as fill values without a word.
+        size = shard.stat().st_size if shard.exists() else 0
+        if size != expected:
+            raise _damaged(shard, f"{size} bytes, {expected} were committed")
+        rows = self.header.rows(block)
+        try:
+            values = np.asarray(self._array(f"{layout.seed_name(seed)}/{field.name}")[rows.start : rows.stop])
+        except Exception as error:  # zarr and the codecs raise many kinds for one thing: the shard is bad
+            raise _damaged(shard, str(error) or type(error).__name__) from error
+        if values.shape != (len(rows), *field.row_shape) or values.dtype != np.dtype(field.dtype):
+            raise _damaged(shard, f"rows of {values.dtype} {values.shape[1:]}, not {field.dtype} {field.row_shape}")
+        return values
+
+    def _read_spill(self, seed: int, block: int) -> npt.NDArray[np.uint8]:
+        field = self.encoding.field
+        folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
+        try:
+            array = zarr.open_array(folder, mode="r", zarr_format=3)
+            if not (folder / "c" / "0").exists():
+                raise FileNotFoundError("its chunk is missing")
+            return np.asarray(array[:], np.uint8)
+        except Exception as error:
+            raise _damaged(folder, str(error) or type(error).__name__) from error
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if name not in self._arrays:
+            self._arrays[name] = zarr.open_array(self.path / name, mode="r", zarr_format=3)
+        return self._arrays[name]
+
+
+def _phrase(seeds: list[int]) -> str:
+    return "the complete seeds " + ", ".join(map(str, seeds)) if seeds else "a complete seed (there is none yet)"
+
+
+def _damaged(path: Path, found: str) -> DataError:
+    return DataError(f"{path} is damaged ({found}); delete its block's commit file and run precompute again to redo it")

@@ -1,0 +1,180 @@
+"""Writing blocks: whole shards first, their commit file last, everything on stable storage in between."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from cskd_pipeline.encodings import EncodedRows, Encoding, FieldSpec, encoding_from_json
+from cskd_pipeline.errors import DataError, RetryError
+from cskd_pipeline.records.durable import sync, writing
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.commit import Commit, commit_path, file_facts
+from cskd_pipeline.store.header import StoreHeader
+from cskd_pipeline.store.opening import is_store, read_header
+
+_ZSTD = ZstdCodec(level=3, checksum=True)  # the checksum is what makes a flipped bit an error
+
+
+class StoreWriter:
+    """The one writer of a store; a second process that opens it gets a `RetryError`.
+
+    Use as a context manager. A block exists for readers from the moment `write_block` returns, and not at all
+    before: a crash in between leaves files that the next write of that block removes.
+    """
+
+    def __init__(self, path: Path, header: StoreHeader) -> None:
+        """Create the store at `path`, or open it for more seeds.
+
+        Raises:
+            DataError: something else lies at `path`.
+            MismatchError: the store there was made with other settings.
+            RetryError: the storage refuses, or another process is writing.
+        """
+        self.path, self.header = path, header
+        self.encoding: Encoding = encoding_from_json(header.encoding)
+        with writing(path):
+            if path.exists() and not is_store(path) and (not path.is_dir() or any(path.iterdir())):
+                raise DataError(f"{path} exists and is no label store; give another --out, or remove it")
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._lock)
+                raise RetryError(f"another process is writing to {path}; wait for it, or stop it") from None
+            try:
+                if is_store(path):
+                    read_header(path).require_same(header, where=str(path))
+                self._root = zarr.open_group(path, mode="a", zarr_format=3)
+                if not is_store(path):
+                    self._root.attrs.update(header.to_json())
+                    sync(path / "zarr.json")
+                    sync(path)
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process write."""
+        os.close(self._lock)
+
+    def is_committed(self, seed: int, block: int) -> bool:
+        """Whether this block is done."""
+        return commit_path(self.path / layout.seed_name(seed), block).exists()
+
+    def write_block(
+        self, seed: int, block: int, encoded: EncodedRows, crop_crc: npt.NDArray[np.uint32], *, versions: dict[str, str]
+    ) -> None:
+        """Write and commit all rows of a block, replacing whatever lay there.
+
+        Raises:
+            RetryError: the storage refuses; the block is then not committed.
+        """
+        rows = self.header.rows(block)
+        assert len(encoded.rows) == len(crop_crc) == len(rows), "a block is written whole"
+        folder = self.path / layout.seed_name(seed)
+        with writing(folder):
+            commit_path(folder, block).unlink(missing_ok=True)
+            self._ensure_seed(seed)
+            files = [
+                *self._write_field(seed, self.encoding.field, block, encoded.rows),
+                *self._write_field(seed, layout.CROP_CRC, block, crop_crc),
+                *self._write_spill(seed, block, encoded.spill),
+            ]
+            facts = {}
+            for file in files:
+                _sync_up_to(file, folder)
+                facts[file.relative_to(folder).as_posix()] = file_facts(file)
+            Commit(seed, block, (rows.start, rows.stop), facts, versions).write(commit_path(folder, block))
+
+    def _ensure_seed(self, seed: int) -> None:
+        name = layout.seed_name(seed)
+        folder = self.path / name
+        if not (folder / "zarr.json").exists():
+            self._root.require_group(name)
+        for field in (self.encoding.field, layout.CROP_CRC):
+            if not (folder / field.name / "zarr.json").exists():
+                self._create_array(name, field)
+        (folder / "commits").mkdir(exist_ok=True)
+        sync(folder)
+        sync(self.path)
+
+    def _create_array(self, seed_group: str, field: FieldSpec) -> None:
+        padded = self.header.blocks * self.header.block
+        dtype = np.dtype(field.dtype)
+        self._root.create_array(
+            f"{seed_group}/{field.name}",
+            shape=(padded, *field.row_shape),
+            shards=(self.header.block, *field.row_shape),
+            chunks=(layout.chunk_rows(field, self.header.block), *field.row_shape),
+            dtype=dtype,
+            compressors=[_ZSTD],
+            fill_value=_fill(dtype),
+            config={"write_empty_chunks": True},
+            overwrite=True,
+        )
+        sync(self.path / seed_group / field.name / "zarr.json")
+
+    def _write_field(self, seed: int, field: FieldSpec, block: int, rows: npt.NDArray[Any]) -> Iterator[Path]:
+        folder = self.path / layout.seed_name(seed)
+        shard = layout.shard_file(folder, field, block)
+        shard.unlink(missing_ok=True)  # zarr would try to merge with a torn shard
+        padded = np.full((self.header.block, *field.row_shape), _fill(rows.dtype), rows.dtype)
+        padded[: len(rows)] = rows
+        array = self._root[f"{layout.seed_name(seed)}/{field.name}"]
+        assert isinstance(array, zarr.Array)
+        array[block * self.header.block : (block + 1) * self.header.block] = padded
+        yield shard
+
+    def _write_spill(self, seed: int, block: int, spill: npt.NDArray[np.uint8]) -> Iterator[Path]:
+        field = self.encoding.field
+        folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
+        if folder.exists():
+            shutil.rmtree(folder)
+        if len(spill) == 0:
+            return
+        group = self._root.require_group(f"{layout.seed_name(seed)}/{layout.spill_name(field)}")
+        array = group.create_array(
+            layout.spill_array(block),
+            shape=spill.shape,
+            chunks=spill.shape,
+            dtype=np.uint8,
+            compressors=[_ZSTD],
+            fill_value=255,
+            config={"write_empty_chunks": True},
+        )
+        array[:] = spill
+        yield folder / "zarr.json"
+        yield folder / "c" / "0"
+
+
+def _fill(dtype: np.dtype[Any]) -> Any:
+    return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _sync_up_to(file: Path, top: Path) -> None:
+    """Make a file and the names on the way to it durable."""
+    sync(file)
+    for folder in file.parents:
+        sync(folder)
+        if folder == top:
+            return

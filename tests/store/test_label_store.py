@@ -1,0 +1,261 @@
+"""The store holds what was committed, to the byte, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cskd_pipeline.encodings import EncodedRows, Encoding, FullEncoding, HardEncoding
+from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
+from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, check_files, default_block, summarise
+
+SAMPLES, BLOCK, GRID, CLASSES = 150, 64, (2, 3), 11
+HARD = HardEncoding(positions=6, classes=CLASSES, palette=6, changes=8)
+FULL = FullEncoding(positions=6, classes=CLASSES, dtype="float32")
+VERSIONS = {"cskd_pipeline": "test"}
+
+
+def header(encoding: Encoding = HARD, **changes: object) -> StoreHeader:
+    values = {
+        "recipe": {"name": "plain", "version": 1, "size": 16},
+        "data": {"name": "toy", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "ab12"},
+        "teacher": {"tag": "toy", "weights": "cd34"},
+        "grid": GRID,
+        "encoding": encoding.to_json(),
+        "block": BLOCK,
+    }
+    return StoreHeader.from_json({**values, **changes})
+
+
+def block_rows(encoding: Encoding, seed: int, block: int) -> tuple[EncodedRows, np.ndarray]:
+    rows = header(encoding).rows(block)
+    generator = torch.Generator().manual_seed(seed * 1000 + block)
+    dense = torch.randn(len(rows), 6, CLASSES, generator=generator) * 4
+    return encoding.encode(dense, dense.mean(1)), np.arange(rows.start, rows.stop, dtype=np.uint32) * 7 + seed
+
+
+def write(path: Path, encoding: Encoding = HARD, seeds: tuple[int, ...] = (0, 5)) -> None:
+    with StoreWriter(path, header(encoding)) as writer:
+        for seed in seeds:
+            for block in range(writer.header.blocks):
+                writer.write_block(seed, block, *block_rows(encoding, seed, block), versions=VERSIONS)
+
+
+@pytest.mark.parametrize("encoding", [HARD, FULL], ids=["hard", "full"])
+def test_what_was_written_is_read_to_the_byte(tmp_path: Path, encoding: Encoding) -> None:
+    write(tmp_path / "s.zarr", encoding)
+    store = StoreReader(tmp_path / "s.zarr")
+    assert store.seeds() == store.complete_seeds() == [0, 5]
+    spilled = 0
+    for seed in (0, 5):
+        for block in range(3):
+            expected, crc = block_rows(encoding, seed, block)
+            found, found_crc = store.read_block(seed, block)
+            assert found.rows.tobytes() == expected.rows.tobytes()
+            assert found.spill.tobytes() == expected.spill.tobytes()
+            assert (found_crc == crc).all()
+            spilled += len(found.spill)
+    assert (spilled > 0) == (encoding is HARD)
+    assert all(not bad for _, _, bad in check_files(store))
+
+
+def test_a_rerun_gives_the_same_files(tmp_path: Path) -> None:
+    for name in ("a.zarr", "b.zarr"):
+        write(tmp_path / name)
+    first = {
+        p.relative_to(tmp_path / "a.zarr"): p.read_bytes() for p in (tmp_path / "a.zarr").rglob("*") if p.is_file()
+    }
+    second = {
+        p.relative_to(tmp_path / "b.zarr"): p.read_bytes() for p in (tmp_path / "b.zarr").rglob("*") if p.is_file()
+    }
+    assert first == second
+    assert len(first) > 20
+
+
+def test_an_uncommitted_block_does_not_exist(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    (tmp_path / "s.zarr/seed-000000/commits/000001.json").unlink()
+    store = StoreReader(tmp_path / "s.zarr")
+    assert store.committed(0) == [0, 2]
+    assert store.complete_seeds() == []
+    with pytest.raises(DataError, match="not committed"):
+        store.read_block(0, 1)
+    with pytest.raises(DataError, match=r"seed 0 .* incomplete: 2 of 3 blocks.*--seeds 0"):
+        store.require_complete([0])
+
+
+def test_rewriting_a_torn_block_heals_it(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    shard = tmp_path / "s.zarr/seed-000000/hard/c/1/0"
+    whole = shard.read_bytes()
+    (tmp_path / "s.zarr/seed-000000/commits/000001.json").unlink()
+    shard.write_bytes(whole[:100])
+    with StoreWriter(tmp_path / "s.zarr", header()) as writer:
+        assert not writer.is_committed(0, 1)
+        writer.write_block(0, 1, *block_rows(HARD, 0, 1), versions=VERSIONS)
+    assert shard.read_bytes() == whole
+    assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
+
+
+def committed_files(path: Path) -> list[Path]:
+    return sorted(
+        path / "seed-000000" / name
+        for block in range(3)
+        for name in json.loads((path / f"seed-000000/commits/{block:06d}.json").read_text())["files"]
+    )
+
+
+def test_every_kind_of_damage_to_every_file_is_found_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    damages = {
+        "flip": lambda raw: raw[: len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 4]) + raw[len(raw) // 2 + 1 :],
+        "truncate": lambda raw: raw[:-1],
+        "empty": lambda raw: b"",
+        "longer": lambda raw: raw + b"\0",
+        "delete": None,
+    }
+    files = committed_files(path)
+    assert len(files) == 3 * 2 + 3 * 2  # shards of two fields, spill metadata and chunk of three blocks
+    for file in files:
+        raw = file.read_bytes()
+        for damage in damages.values():
+            file.unlink()
+            if damage is not None:
+                file.write_bytes(damage(raw))
+            bad = [entry for _, _, entries in check_files(StoreReader(path)) for entry in entries]
+            assert [entry.path for entry in bad] == [str(file)]
+            file.write_bytes(raw)
+    assert all(not bad for _, _, bad in check_files(StoreReader(path)))
+
+
+def test_reading_a_damaged_shard_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    for name in ("hard/c/0/0", "crop_crc/c/0", "hard_spill/000000/c/0"):
+        file = path / "seed-000000" / name
+        raw = file.read_bytes()
+        at = len(raw) // 3
+        for broken in (raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], b"", raw[: len(raw) // 2]):
+            file.write_bytes(broken)
+            with pytest.raises(DataError, match="damaged") as caught:
+                StoreReader(path).read_block(0, 0)
+            assert "seed-000000" in str(caught.value)
+        file.write_bytes(raw)
+    StoreReader(path).read_block(0, 0)
+
+
+def test_shards_swapped_between_blocks_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    a, b = path / "seed-000000/hard/c/0/0", path / "seed-000000/hard/c/1/0"
+    a.rename(tmp_path / "x")
+    b.rename(a)
+    (tmp_path / "x").rename(b)
+    bad = [entry.path for _, _, entries in check_files(StoreReader(path)) for entry in entries]
+    assert bad == [str(a), str(b)]
+
+
+def test_another_request_is_refused_with_both_values(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    for changes, message in [
+        ({"teacher": {"tag": "other", "weights": "cd34"}}, "teacher.tag is toy in the store, other was asked for"),
+        ({"recipe": {"name": "plain", "version": 1, "size": 32}}, "recipe.size is 16 in the store, 32"),
+        ({"block": 128}, "block is 64 in the store, 128"),
+    ]:
+        with pytest.raises(MismatchError, match=message):
+            StoreWriter(tmp_path / "s.zarr", header(**changes))
+    with pytest.raises(MismatchError, match=r"encoding\.name is hard in the store, full"):
+        StoreWriter(tmp_path / "s.zarr", header(FULL))
+    assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
+
+
+def test_something_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/file.txt").write_text("mine")
+    (tmp_path / "plain.txt").write_text("mine too")
+    for name in ("notes", "plain.txt"):
+        with pytest.raises(DataError, match="no label store"):
+            StoreWriter(tmp_path / name, header())
+        with pytest.raises(DataError, match="not a label store"):
+            StoreReader(tmp_path / name)
+    assert (tmp_path / "notes/file.txt").read_text() == "mine"
+    assert sorted(p.name for p in (tmp_path / "notes").iterdir()) == ["file.txt"]
+    with pytest.raises(DataError, match="does not exist"):
+        StoreReader(tmp_path / "missing")
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    metadata = tmp_path / "s.zarr/zarr.json"
+    metadata.write_text(metadata.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(MismatchError, match="store format 2, this version reads up to 1"):
+        StoreReader(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"attributes": 3}', '{"attributes": {"format": "cskd-labels"}}'])
+def test_damaged_attributes_are_an_error(tmp_path: Path, content: str) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    (tmp_path / "s.zarr/zarr.json").write_text(content)
+    with pytest.raises(CskdError):
+        StoreReader(tmp_path / "s.zarr")
+
+
+def test_a_second_writer_is_told_to_wait(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "s.zarr", header()), pytest.raises(RetryError, match="another process is writing"):
+        StoreWriter(tmp_path / "s.zarr", header())
+    StoreWriter(tmp_path / "s.zarr", header()).close()
+
+
+def test_a_full_disk_leaves_the_block_uncommitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    with StoreWriter(tmp_path / "s.zarr", header()) as writer:
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(RetryError, match="No space left on device"):
+            writer.write_block(1, 0, *block_rows(HARD, 1, 0), versions=VERSIONS)
+        monkeypatch.undo()
+        assert not writer.is_committed(1, 0)
+        writer.write_block(1, 0, *block_rows(HARD, 1, 0), versions=VERSIONS)
+    assert StoreReader(tmp_path / "s.zarr").seeds() == [0, 1]
+
+
+def test_summary_counts_what_is_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path)
+    shutil.rmtree(path / "seed-000005/hard/c/2")
+    (path / "seed-000005/commits/000002.json").unlink()
+    summary = summarise(StoreReader(path))
+    assert [(seed.seed, seed.blocks, seed.crops) for seed in summary.seeds] == [(0, 3, 150), (5, 2, 128)]
+    assert summary.complete == [0]
+    on_disk = sum(p.stat().st_size for p in path.glob("seed-*/hard/c/*/*"))
+    assert summary.bytes_per_crop["hard"] == pytest.approx(on_disk / 278)
+    assert summary.bytes_per_crop["total"] == pytest.approx(
+        sum(v for k, v in summary.bytes_per_crop.items() if k != "total")
+    )
+    assert json.loads(json.dumps(summary.to_json()))["complete_seeds"] == [0]
+
+
+@pytest.mark.parametrize(
+    "samples, row_bytes, block",
+    [(500, 660, 1024), (10_000, 660, 1024), (50_000, 660, 4096), (1_281_167, 660, 32768), (1_281_167, 100_000, 2048)],
+)
+def test_default_block_suits_the_set(samples: int, row_bytes: int, block: int) -> None:
+    assert default_block(samples, row_bytes) == block
+
+
+def test_opening_a_store_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import cskd_pipeline.store, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
