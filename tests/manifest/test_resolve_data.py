@@ -161,7 +161,9 @@ def test_two_classes_of_one_name_are_told_apart(tmp_path):
     assert read_class_list(file) == ("crane (n1)", "tench", "crane (n3)")
 
 
-@pytest.mark.parametrize(("text", "expected"), [("a\n\nb\n", "line 2"), ("\n", "empty"), ("a\tx\na\tx\n", "lines 1 and 2")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a\n\nb\n", "line 2"), ("\n", "empty"), ("a\tx\na\tx\n", "lines 1 and 2")]
+)
 def test_a_class_list_with_a_hole_is_refused(text, expected, tmp_path):
     file = tmp_path / "classes.txt"
     file.write_text(text)

@@ -25,7 +25,7 @@ def picture():
         shape = (height, width) if mode == "L" else (height, width, len(mode))
         pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
         encoded = io.BytesIO()
-        Image.fromarray(pixels, mode if mode == "CMYK" else None).save(encoded, kind)
+        Image.frombytes(mode, (width, height), pixels.tobytes()).save(encoded, kind)
         return encoded.getvalue()
 
     return encode

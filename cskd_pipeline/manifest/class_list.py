@@ -1,0 +1,47 @@
+"""A `classes.txt`: line N (from 0) names class N, in its first tab-separated field."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from cskd_pipeline.errors import DataError
+
+
+def parse_class_list(text: str) -> tuple[str, ...]:
+    """The class names of a class list, all different; empty lines at its end are ignored.
+
+    Where a name occurs again (ImageNet has two kinds of "crane") the second field tells its bearers apart:
+    "crane (n02012849)"; without one, the label does.
+    """
+    rows = [line.split("\t") for line in text.rstrip().splitlines()]
+    times = Counter(row[0].strip() for row in rows)
+    names = []
+    for label, row in enumerate(rows):
+        name = row[0].strip()
+        if times[name] > 1:
+            name = f"{name} ({row[1].strip() if len(row) > 1 else label})"
+        names.append(name)
+    return tuple(names)
+
+
+def read_class_list(file: Path) -> tuple[str, ...]:
+    """The class names in `file`.
+
+    Raises:
+        DataError: it cannot be read, a line is empty, or two lines are equal in both fields.
+    """
+    try:
+        names = parse_class_list(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"class list {file} cannot be read: {error}") from error
+    if not names:
+        raise DataError(f"class list {file} is empty; line N (from 0) names class N")
+    lines: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if not name or name.startswith(" ("):
+            raise DataError(f"{file} line {number} names no class; line N (from 0) names class N")
+        if name in lines:
+            raise DataError(f"{file} names {name!r} on lines {lines[name]} and {number}; class names must differ")
+        lines[name] = number
+    return names
