@@ -86,3 +86,7 @@ class Encoding(abc.ABC):
         Raises:
             DataError: one is not.
         """
+
+    @abc.abstractmethod
+    def equal(self, ours: EncodedRows, theirs: EncodedRows) -> npt.NDArray[np.bool_]:
+        """bool [n], which rows mean the same; spill pointers may differ, what they point to must not."""

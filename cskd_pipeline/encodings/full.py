@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from cskd_pipeline.encodings.base import EncodedRows, Encoding, FieldSpec
 from cskd_pipeline.errors import DataError, UsageError
@@ -87,3 +88,8 @@ class FullEncoding(Record, Encoding):
         """Every value is finite."""
         if not np.isfinite(encoded.rows).all():
             raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
+
+    def equal(self, ours: EncodedRows, theirs: EncodedRows) -> npt.NDArray[np.bool_]:
+        """Rows of the same bits, but for the sign of zeros."""
+        same: npt.NDArray[np.bool_] = (ours.rows == theirs.rows).all(axis=(1, 2))
+        return same

@@ -195,6 +195,23 @@ class HardEncoding(Record, Encoding):
         if (descends & change_SE[:, 1:] & ~first_SE[:, 1 : self.changes]).any():
             raise _damaged("winner changes of a position that do not ascend")
 
+    def equal(self, ours: EncodedRows, theirs: EncodedRows) -> npt.NDArray[np.bool_]:
+        """Rows of the same bytes, or with the same spilled record."""
+        same: npt.NDArray[np.bool_] = (ours.rows == theirs.rows).all(axis=1)
+        other = self._spilled(theirs)
+        for crop, record in self._spilled(ours).items():
+            same[crop] = other.get(crop) == record
+        return same
+
+    def _spilled(self, encoded: EncodedRows) -> dict[int, bytes]:
+        """The records of the rows that overflowed, by row."""
+        rows = np.ascontiguousarray(encoded.rows).view(self._row).reshape(-1)
+        records = {}
+        for crop in np.flatnonzero(rows["count"][:, 0] == SPILLED).tolist():
+            offset, length = rows["palette"][crop, 1:5].copy().view("<u4").tolist()
+            records[crop] = encoded.spill[offset : offset + length].tobytes()
+        return records
+
     def winners(self, encoded: EncodedRows, ratio_steps: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         """Classes uint16 [S] that win globally and [S, P] that win at every position, at this ratio.
 

@@ -1,0 +1,54 @@
+"""`cskd-pipeline index`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from .options import data_options, json_option
+
+
+@click.command()
+@data_options()
+@click.option("--split", default="train", show_default=True, help="Which split.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to put the index; the cache by default.")
+@click.option("--check", is_flag=True, help="Decode every image and name the broken ones.")
+@json_option
+def index(data: str, data_root: str | None, split: str, out: Path | None, check: bool, as_json: bool) -> None:
+    """Fix the canonical order of a data set's images: key, label and place, and their digest.
+
+    Other commands do this by themselves; use it to look at a data set, to check its images, or to keep the index.
+    """
+    from tqdm import tqdm
+
+    from cskd_pipeline.manifest import resolve_data
+    from cskd_pipeline.samples import build_index
+
+    source = resolve_data(data, root=data_root)
+    with tqdm(unit="image", leave=False, disable=None, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        built = build_index(source, split, out=out, check=check, progress=progress)
+    counts = built.class_counts()
+    facts = {
+        "name": built.name,
+        "split": built.split,
+        "samples": len(built),
+        "classes": len(built.classes),
+        "samples_per_class": [int(counts.min()), int(counts.max())],
+        "digest": built.digest,
+        "folder": str(built.folder),
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{built.name} {built.split}: {len(built):,} images, {len(built.classes)} classes")
+    click.echo(f"images per class: {counts.min()} to {counts.max()}")
+    click.echo(f"digest: {built.digest}")
+    click.echo(f"index: {built.folder}")

@@ -1,0 +1,62 @@
+"""`cskd-pipeline inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import json_option
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def inspect(store: Path, as_json: bool) -> None:
+    """Show what STORE holds: data, recipe, teacher, seeds, and bytes a crop by field."""
+    from cskd_pipeline.store import StoreReader, summarise
+
+    summary = summarise(StoreReader(store))
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+        return
+    header = summary.header
+    data, teacher, recipe = header["data"], header["teacher"], header["recipe"]
+    click.echo(f"store      {summary.path} (format {header['format_version']})")
+    click.echo(
+        f"data       {data['name']} {data['split']}: {data['samples']:,} images, {data['classes']} classes, "
+        f"digest {data['digest']}"
+    )
+    click.echo(f"teacher    {teacher['model']}, weights {teacher['weights']}, {teacher['precision']}")
+    click.echo(
+        f"           arguments {teacher['args'] or 'none'}, chunk {teacher['chunk']}, global {teacher['global_source']}"
+    )
+    click.echo(f"grid       {header['grid'][0]} x {header['grid'][1]}")
+    click.echo(f"recipe     {recipe['name']} version {recipe['version']}, size {recipe['size']}, key {recipe['key']}")
+    details = ("scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix", "label_smoothing", "group")
+    click.echo("           " + ", ".join(f"{name} {recipe[name]}" for name in details))
+    click.echo("encoding   " + ", ".join(f"{key} {value}" for key, value in header["encoding"].items()))
+    click.echo(
+        f"seeds      {len(summary.complete)} complete of {len(summary.seeds)} begun: {_ranges(summary.complete)} "
+        f"({summary.blocks} blocks of {header['block']:,})"
+    )
+    for seed in summary.seeds:
+        if seed.blocks < summary.blocks:
+            click.echo(f"           seed {seed.seed} has {seed.blocks} of {summary.blocks} blocks")
+    click.echo(f"crops      {summary.crops:,}")
+    for name, value in summary.bytes_per_crop.items():
+        click.echo(f"           {name:<12} {value:8.2f} bytes a crop")
+    for versions in summary.writers:
+        click.echo("written by " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _ranges(numbers: list[int]) -> str:
+    """ "0:3, 7" for [0, 1, 2, 7]."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number:
+            parts[-1][1] += 1
+        else:
+            parts.append([number, number + 1])
+    return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in parts) or "none"

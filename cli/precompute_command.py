@@ -1,0 +1,95 @@
+"""`cskd-pipeline precompute`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cskd_pipeline.errors import UsageError
+
+from .config_file import config_option
+from .key_value import KeyValue
+from .options import (
+    data_options,
+    machine_options,
+    make_recipe,
+    make_teacher,
+    open_data,
+    recipe_options,
+    say,
+    teacher_options,
+    worker_count,
+)
+
+
+@click.command()
+@data_options()
+@click.option("--split", default="train", show_default=True, help="Which split.")
+@teacher_options
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The label store, new or to be continued.")
+@click.option("--seeds", default="0", show_default=True, help="Augmentation seeds: 7, 0:30 or 0:10,20.")
+@recipe_options
+@click.option(
+    "--encoding",
+    type=click.Choice(["hard", "full"]),
+    default="hard",
+    show_default=True,
+    help="hard: exact classes for every schedule. full: all logits.",
+)
+@click.option("--encoding-arg", "encoding_args", type=KeyValue(), multiple=True, help="dtype=float32 for full.")
+@click.option("--block", type=int, help="Samples per committed block; chosen to suit the set by default.")
+@machine_options
+@config_option
+def precompute(
+    data: str,
+    data_root: str | None,
+    split: str,
+    out: Path,
+    seeds: str,
+    recipe: str,
+    recipe_args: tuple[tuple[str, Any], ...],
+    size: int,
+    encoding: str,
+    encoding_args: tuple[tuple[str, Any], ...],
+    block: int | None,
+    device: str | None,
+    workers: str,
+    **teacher_settings: Any,
+) -> None:
+    """Run the teacher over augmented crops and store its labels.
+
+    Run it again to go on after an interruption, or with other --seeds to add to the store.
+    """
+    from cskd_pipeline.encodings import encoding_from_json
+    from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, warn_of_gap
+    from cskd_pipeline.precompute import precompute as run
+    from cskd_pipeline.store import StoreReader, StoreWriter, summarise
+    from cskd_pipeline.train import choose_device
+
+    wanted = parse_seeds(seeds)
+    processes = worker_count(workers)
+    crop_recipe = make_recipe(recipe, recipe_args, size)
+    chosen_device = choose_device(device)
+    index = open_data(data, split, data_root)
+    teacher = make_teacher(teacher_settings, classes=len(index.classes), size=size, device=chosen_device)
+    form = encoding_from_json(
+        {"name": encoding, "positions": teacher.positions, "classes": len(index.classes), **dict(encoding_args)}
+    )
+    if block is not None and block < 2:
+        raise UsageError(f"--block must be at least 2, found {block}")
+    job = PrecomputeJob(index, crop_recipe, teacher, form, block)
+    say(
+        f"{index.name} {index.split}: {len(index):,} images, {len(index.classes)} classes; teacher "
+        f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {chosen_device}, "
+        f"grid {teacher.grid[0]} x {teacher.grid[1]}"
+    )
+    with StoreWriter(out, job.header) as writer:
+        warn_of_gap(job, seed=wanted[0], report=say)
+        run(job, writer, wanted, workers=processes, report=say)
+    summary = summarise(StoreReader(out))
+    click.echo(
+        f"{out}: {len(summary.complete)} complete seed{'s' if len(summary.complete) != 1 else ''}, "
+        f"{summary.crops:,} crops, {summary.bytes_per_crop['total']:.1f} bytes a crop"
+    )

@@ -1,0 +1,296 @@
+"""`cskd-pipeline train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cskd_pipeline.errors import MismatchError, UsageError
+
+from .config_file import add_defaults, config_option
+from .key_value import KeyValue
+from .options import (
+    data_options,
+    json_option,
+    machine_options,
+    make_recipe,
+    make_teacher,
+    open_data,
+    recipe_options,
+    say,
+    teacher_options,
+    worker_count,
+)
+from .train_options import TRAIN_FIELDS, train_options
+
+if TYPE_CHECKING:
+    import torch
+
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.objectives import Objective
+    from cskd_pipeline.replay import TargetProvider
+    from cskd_pipeline.samples import SampleIndex
+
+
+def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from cskd_pipeline.presets import find_preset
+
+        preset = find_preset(name)
+        settings = dict(preset.objective)
+        defaults = {
+            "student": preset.student,
+            "objective": settings.pop("name"),
+            "objective_args": list(settings.items()),
+            "data": preset.data,
+            **preset.train,
+        }
+        add_defaults(ctx, defaults, below=True)
+    return name
+
+
+@click.command()
+@data_options()
+@click.option("--split", default="train", show_default=True, help="Split to train on.")
+@click.option("--labels", type=click.Path(path_type=Path), help="A label store; its recipe and crops are used.")
+@click.option("--student", default="deit_s", show_default=True, help="deit_ti, deit_s, deit_b or any timm model.")
+@click.option("--student-arg", "student_args", type=KeyValue(), multiple=True, help="For timm: img_size=64.")
+@click.option("--student-weights", type=click.Path(path_type=Path), help="Weights to start from.")
+@click.option(
+    "--objective",
+    help="supervised, deit or cskd.  [default: cskd with labels or a teacher, else supervised]",
+)
+@click.option(
+    "--objective-arg",
+    "objective_args",
+    type=KeyValue(),
+    multiple=True,
+    help="mode=hard|soft, schedule=linear|x2|cos, alpha=, weight=, temperature=.",
+)
+@click.option("--seeds", help="Augmentation seeds to cycle through.  [default: all complete ones of the store]")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Repeated augmentation: views per epoch.")
+@click.option("--canary", type=float, default=0.01, show_default=True, help="Share of crops checked against the store.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--preset", is_eager=True, callback=_preset, help="Published settings: cskd-ti, cskd-s, cskd-b, deit-...")
+@train_options
+@click.option("--eval-split", help="Split to evaluate on, or none.  [default: val, else test]")
+@click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop's share when evaluating.")
+@click.option("--log", "trackers", type=click.Choice(["tensorboard", "wandb"]), multiple=True, help="Mirror metrics.")
+@teacher_options
+@recipe_options
+@machine_options
+@config_option
+@json_option
+@click.pass_context
+def train(ctx: click.Context, /, **options: Any) -> None:
+    """Train a student on replayed crops.
+
+    \b
+    with --labels STORE     on stored targets: no teacher, no teacher GPU
+    with --teacher NAME     on a live teacher's targets, of the same crops
+    with neither            on the true labels: a baseline, or a teacher for your own data
+    """
+    from cskd_pipeline.evaluate.ranks import rank, world_size
+    from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource
+    from cskd_pipeline.student import create_student
+    from cskd_pipeline.student.timm_model import normalisation
+    from cskd_pipeline.train import TrainConfig, process_group, stop_on_signals
+    from cskd_pipeline.train import train as run
+
+    config = TrainConfig(**{f: options[f] for f, *_ in TRAIN_FIELDS if options[f] is not None})
+    if options["labels"] is not None and options["teacher"]:
+        raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
+    objective = _objective(options)
+    workers = worker_count(options["workers"])
+    with process_group(options["device"]) as device:
+        targets = _targets(ctx, options, objective, config.epochs, device)
+        index, recipe = targets.index, targets.recipe
+        order = EpochOrder(
+            recipe=recipe,
+            seeds=tuple(targets.seeds),
+            total=len(index),
+            batch=config.batch_size,
+            repeats=options["repeats"],
+            key=config.seed,
+        )
+        student = create_student(
+            options["student"],
+            classes=len(index.classes),
+            grid=targets.grid if objective.dense else None,
+            args=dict(options["student_args"]),
+            drop_path=config.drop_path,
+            distillation=bool(objective.needs),
+            weights=options["student_weights"],
+            seed=config.seed,
+        )
+        if student.fresh:
+            say(f"started afresh, for {options['student_weights']} does not fit them: {', '.join(student.fresh)}")
+        _check_input_size(student, recipe.size)
+        mean, std = normalisation(student.model)
+        source = ReplaySource(
+            order=order,
+            loader=CropLoader(index, recipe, workers=workers, pin_memory=device.type == "cuda"),
+            provider=targets.provider,
+            mean=mean,
+            std=std,
+            device=device,
+            rank=rank(),
+            world=world_size(),
+            accumulation=config.accumulation,
+        )
+        evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
+        with stop_on_signals() as stop:
+            summary = run(
+                config,
+                student=student,
+                objective=objective,
+                source=source,
+                evaluation=evaluation,
+                run_folder=options["out"],
+                device=device,
+                resume=options["resume"],
+                stop=stop,
+                extra={
+                    **targets.identity,
+                    "data": {"name": index.name, "split": index.split, "digest": index.digest},
+                    "classes": list(index.classes),
+                    "recipe": recipe.to_json(),
+                    "seeds": targets.seeds,
+                    "repeats": options["repeats"],
+                    "crop_pct": options["crop_pct"],
+                },
+                notes={"workers": workers, "preset": options["preset"]},
+                trackers=options["trackers"],
+            )
+        if rank() == 0:
+            if options["as_json"]:
+                click.echo(json.dumps(summary.to_json()))
+            else:
+                best = summary.best
+                scored = (
+                    f", best {best.head} top-1 {best.top1:.2f} % ({best.weights}, epoch {best.epoch})" if best else ""
+                )
+                click.echo(f"{options['out']}: {summary.epochs} epochs, {summary.updates} updates{scored}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Supply:
+    """What the student trains on, and what a resumed run must find again."""
+
+    index: SampleIndex
+    recipe: CropRecipe
+    seeds: list[int]
+    provider: TargetProvider
+    grid: tuple[int, int] | None
+    identity: dict[str, Any]
+
+
+def _objective(options: dict[str, Any]) -> Objective:
+    from cskd_pipeline.objectives import create_objective
+
+    taught = options["labels"] is not None or bool(options["teacher"])
+    name = options["objective"] or ("cskd" if taught else "supervised")
+    objective = create_objective(name, **dict(options["objective_args"]))
+    if objective.needs and not taught:
+        raise UsageError(f"objective {name} needs a teacher's targets: give --labels STORE, or --teacher NAME")
+    return objective
+
+
+def _targets(
+    ctx: click.Context, options: dict[str, Any], objective: Objective, epochs: int, device: torch.device
+) -> _Supply:
+    from cskd_pipeline.precompute import parse_seeds
+    from cskd_pipeline.replay import NoTargets
+
+    seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
+    if options["labels"] is not None:
+        return _stored(ctx, options, objective, seeds)
+    index = open_data(options["data"], options["split"], options["data_root"])
+    recipe = make_recipe(options["recipe"], options["recipe_args"], options["size"])
+    fresh = list(range(epochs * options["repeats"]))  # a new view of every image in every epoch
+    if not options["teacher"]:
+        return _Supply(index, recipe, seeds or fresh, NoTargets(), None, {"targets": "none"})
+    from cskd_pipeline.teacher import LiveTargets
+
+    teacher = make_teacher(options, classes=len(index.classes), size=recipe.size, device=device)
+    identity = {"targets": "live", "teacher": teacher.spec.to_json()}
+    return _Supply(index, recipe, seeds or fresh, LiveTargets(teacher, recipe), teacher.grid, identity)
+
+
+def _stored(ctx: click.Context, options: dict[str, Any], objective: Objective, seeds: list[int] | None) -> _Supply:
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
+    from cskd_pipeline.store import StoreReader
+
+    for name in ("recipe", "recipe_args", "size"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = "--" + name.replace("_args", "-arg")
+            raise UsageError(f"{flag} cannot be given with --labels: the recipe is the store's; leave it out")
+    store = StoreReader(options["labels"])
+    header = store.header
+    index = open_data(options["data"], options["split"], options["data_root"])
+    found = {"samples": len(index), "classes": len(index.classes), "digest": index.digest}
+    for name, value in found.items():
+        if header.data[name] != value:
+            raise MismatchError(
+                f"{store.path} was made for {header.data['name']} {header.data['split']} with {name} "
+                f"{header.data[name]}, --data {options['data']} has {name} {value}; use the data the labels belong to"
+            )
+    chosen = seeds or store.complete_seeds()
+    if seeds is None and not chosen:
+        store.require_complete(store.seeds() or [0])
+    store.require_complete(chosen)
+    provider: TargetProvider = NoTargets()
+    if objective.needs:
+        provider = StoredTargets(store, needs=objective.needs, canary=Canary(options["canary"]))
+    identity = {"targets": "stored", "teacher": header.teacher, "encoding": header.encoding}
+    return _Supply(index, CropRecipe.from_json(header.recipe), chosen, provider, header.grid, identity)
+
+
+def _check_input_size(student: Any, size: int) -> None:
+    expected = getattr(getattr(student.model, "patch_embed", None), "img_size", None)
+    if expected is not None and tuple(expected) != (size, size):
+        raise MismatchError(
+            f"the crops are {size} x {size} pixels, the student takes {expected[0]} x {expected[1]}; "
+            f"give --student-arg img_size={size}, or crops of that size"
+        )
+
+
+def _evaluation(
+    options: dict[str, Any], *, size: int, classes: tuple[str, ...], norm: Any, device: torch.device
+) -> Any:
+    from cskd_pipeline.evaluate.ranks import rank, world_size
+    from cskd_pipeline.manifest import evaluation_split, resolve_data
+    from cskd_pipeline.replay import EvaluationSet
+
+    split = options["eval_split"]
+    if split is None:
+        split = evaluation_split(resolve_data(options["data"], root=options["data_root"]))
+        if split is None:
+            say("no val or test split is at hand: the student is not evaluated")
+    if split in (None, "none"):
+        return None
+    index = open_data(options["data"], split, options["data_root"])
+    if index.classes != classes:
+        raise MismatchError(
+            f"split {split} has {len(index.classes)} classes that are not the {len(classes)} of the training split"
+        )
+    if not 0 < options["crop_pct"] <= 1:
+        raise UsageError(f"--crop-pct must be above 0 and at most 1, found {options['crop_pct']}")
+    mean, std = norm
+    return EvaluationSet(
+        index=index,
+        size=size,
+        crop_pct=options["crop_pct"],
+        mean=mean,
+        std=std,
+        device=device,
+        workers=min(4, worker_count(options["workers"])),
+        rank=rank(),
+        world=world_size(),
+    )

@@ -1,0 +1,74 @@
+"""A trained student, from a run folder or from a weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cskd_pipeline.errors import DataError, MismatchError, UsageError
+
+if TYPE_CHECKING:
+    from cskd_pipeline.student import Student
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A student with its weights.
+
+    Attributes:
+        student: the model, on the CPU.
+        file: where the weights are from.
+        size: the side in pixels of its input.
+    """
+
+    student: Student
+    file: Path
+    size: int
+
+
+def open_model(
+    path: Path,
+    *,
+    weights: str = "best",
+    student: str | None = None,
+    args: dict[str, Any] | None = None,
+    classes: int | None = None,
+) -> TrainedModel:
+    """The student of a run folder (its `weights`: best, last or ema), or of a weights file.
+
+    A file that `train` wrote says itself which model it holds; for others `student`, `args` and `classes` do.
+
+    Raises:
+        UsageError: it cannot be told which model it is.
+        DataError: the file is missing, damaged, or does not fit the model.
+        MismatchError: it has another number of classes than asked for.
+    """
+    from cskd_pipeline.checkpoint import read_metadata
+    from cskd_pipeline.records.weights import fit_weights, load_weights
+    from cskd_pipeline.student import StudentSpec, create_student
+
+    file = path / f"{weights}.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(
+            f"no trained weights at {file}; give a run folder with {weights}.safetensors, or a weights file"
+        )
+    metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
+    if student is None:
+        if "student" not in metadata:
+            raise UsageError(f"{file} does not say which model it holds; name it with --student (and --student-arg)")
+        spec = StudentSpec.from_json(metadata["student"])
+        name, arguments, count = spec.model, dict(spec.args), spec.classes
+    elif classes is None:
+        raise UsageError(f"how many classes {file} has is not known; evaluate it on data")
+    else:
+        name, arguments, count = student, dict(args or {}), classes
+    if classes is not None and classes != count:
+        raise MismatchError(f"{file} predicts {count} classes, the data has {classes}; evaluate on its own data")
+    built = create_student(name, classes=count, args=arguments)
+    if hasattr(built.model, "head_dist"):  # the third head of CSKD's evaluation
+        built = create_student(name, classes=count, args=arguments, grid=(1, 1))
+    fit_weights(built.model, load_weights(file), source=file)
+    embed: Any = getattr(built.model, "patch_embed", None)
+    config: Any = built.model.pretrained_cfg
+    return TrainedModel(built, file, int(embed.img_size[0] if embed is not None else config["input_size"][-1]))

@@ -1,0 +1,125 @@
+"""Erase, mix and normalise a batch of rendered crops on the model's device, the same bits on every device.
+
+Only separate elementwise fp32 operations: each is exactly rounded by IEEE 754. Nothing here may be compiled or
+fused, since a fused multiply-add rounds once where these round twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cskd_pipeline.crops.draws import Draws
+from cskd_pipeline.crops.labels import check_partner_rows
+from cskd_pipeline.crops.mixing import LAM_ONE, Mix
+from cskd_pipeline.crops.philox import philox4x32
+from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
+from cskd_pipeline.crops.recipe import CropRecipe
+
+DOMAIN_NOISE = 6
+_VALUES_PER_BLOCK = 8
+
+Channels = tuple[float, float, float]
+
+
+@torch.no_grad()
+def finish(
+    crops_B3SS: Tensor,
+    draws_B: Draws,
+    partner_rows_B: NDArray[np.int64],
+    recipe: CropRecipe,
+    *,
+    mean: Channels,
+    std: Channels,
+) -> Tensor:
+    """fp32 [B, 3, S, S], what the model sees: erased, mixed with the (erased) partner, normalised.
+
+    Args:
+        crops_B3SS: uint8 [B, 3, S, S] on any device, see `render`.
+        draws_B: `CROP_DRAW` [B].
+        partner_rows_B: int64 [B], the row of each crop's partner in the batch, its own where it is not mixed.
+        recipe: the recipe that made the draws; its mean and std are those of the noise.
+        mean: the model's, per channel in 0..1.
+        std: the model's, per channel in 0..1.
+
+    Raises:
+        ValueError: a row does not hold the partner.
+    """
+    check_partner_rows(draws_B, partner_rows_B)
+    pixels_B3SS = crops_B3SS.to(torch.float32)
+    _erase(pixels_B3SS, draws_B, recipe)
+    _mix(pixels_B3SS, draws_B, partner_rows_B)
+    offset_C11 = _per_channel(mean, pixels_B3SS.device)
+    scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=pixels_B3SS.device)
+    return pixels_B3SS.sub_(offset_C11).mul_(scale_C11[:, None, None])
+
+
+def _erase(pixels_B3SS: Tensor, draws_B: Draws, recipe: CropRecipe) -> None:
+    """Fill each erased box with 255 * (mean + std * z), z normal: it has no bounds, and must not."""
+    erased = np.flatnonzero((draws_B["erase_height"] > 0) & (draws_B["erase_width"] > 0))
+    if not len(erased):
+        return
+    values = 3 * draws_B["erase_height"][erased].astype(np.int64) * draws_B["erase_width"][erased]
+    blocks = -(-values // _VALUES_PER_BLOCK)
+    noise_N8 = _noise(draws_B["noise"][erased], blocks, pixels_B3SS.device)
+    offset_C11 = _per_channel(recipe.mean, pixels_B3SS.device)
+    scale_C11 = _per_channel(recipe.std, pixels_B3SS.device)
+    start = 0
+    for row, count in zip(erased.tolist(), blocks.tolist(), strict=True):
+        top, left, h, w = (int(draws_B[f"erase_{edge}"][row]) for edge in ("top", "left", "height", "width"))
+        box_3hw = noise_N8[start : start + count].reshape(-1)[: 3 * h * w].view(3, h, w)
+        pixels_B3SS[row, :, top : top + h, left : left + w] = box_3hw.mul(scale_C11).add(offset_C11)
+        start += count
+
+
+def _noise(names_b: NDArray[np.uint64], blocks_b: NDArray[np.int64], device: torch.device) -> Tensor:
+    """fp32 [sum(blocks_b), 8], N(0, 1): `blocks_b[i]` Philox blocks of eight values for box i, in order."""
+    total = int(blocks_b.sum())
+    repeats_b = torch.tensor(blocks_b, device=device)
+    halves_b = np.stack([names_b & np.uint64(0xFFFFFFFF), names_b >> np.uint64(32)]).astype(np.int64)
+    low_N, high_N = (
+        words_b.to(device).repeat_interleave(repeats_b, output_size=total) for words_b in torch.tensor(halves_b)
+    )
+    starts_b = np.cumsum(blocks_b) - blocks_b
+    starts_N = torch.tensor(starts_b, device=device).repeat_interleave(repeats_b, output_size=total)
+    block_N = torch.arange(total, device=device) - starts_N
+    domain_N = torch.full_like(block_N, DOMAIN_NOISE << 16)
+    words_N4 = torch.stack(philox4x32((low_N, high_N, domain_N, block_N), (0, 0)), 1)
+    halves_N8 = torch.stack([words_N4 & 0xFFFF, words_N4 >> 16], 2).reshape(total, _VALUES_PER_BLOCK)
+    table = torch.tensor(normal_table() / NORMAL_ONE, dtype=torch.float32, device=device)
+    return table[halves_N8 >> (16 - NORMAL_BITS)]
+
+
+def _mix(pixels_B3SS: Tensor, draws_B: Draws, partner_rows_B: NDArray[np.int64]) -> None:
+    """Both kinds in turn: partners are mixed alike, so no row that one kind writes is read by the other."""
+    for kind, combine in ((Mix.MIXUP, _blend), (Mix.CUTMIX, _paste)):
+        rows = np.flatnonzero(draws_B["mix"] == kind)
+        own_m = torch.tensor(rows, device=pixels_B3SS.device)
+        partner_m = torch.tensor(partner_rows_B[rows], device=pixels_B3SS.device)
+        pixels_B3SS[own_m] = combine(pixels_B3SS[own_m], pixels_B3SS[partner_m], draws_B[rows])
+
+
+def _blend(own_m3SS: Tensor, partner_m3SS: Tensor, draws_m: Draws) -> Tensor:
+    """mixup; overwrites its arguments."""
+    lam_m = draws_m["lam"].astype(np.float32) / np.float32(LAM_ONE)
+    lam_m111 = torch.tensor(lam_m, device=own_m3SS.device)[:, None, None, None]
+    return own_m3SS.mul_(lam_m111).add_(partner_m3SS.mul_(1 - lam_m111))
+
+
+def _paste(own_m3SS: Tensor, partner_m3SS: Tensor, draws_m: Draws) -> Tensor:
+    """CutMix: the partner's pixels inside the box."""
+    top, left, bottom, right = (
+        torch.tensor(draws_m[f"cut_{edge}"].astype(np.int64), device=own_m3SS.device)[:, None]
+        for edge in ("top", "left", "bottom", "right")
+    )
+    place_S = torch.arange(own_m3SS.shape[-1], device=own_m3SS.device)
+    rows_mS, columns_mS = (place_S >= top) & (place_S < bottom), (place_S >= left) & (place_S < right)
+    inside_m1SS = (rows_mS[:, :, None] & columns_mS[:, None, :])[:, None]
+    return torch.where(inside_m1SS, partner_m3SS, own_m3SS)
+
+
+def _per_channel(values: Channels, device: torch.device) -> Tensor:
+    """fp32 [3, 1, 1], 0..1 -> 0..255."""
+    return torch.tensor([255 * value for value in values], dtype=torch.float32, device=device)[:, None, None]

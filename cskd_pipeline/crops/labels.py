@@ -1,0 +1,78 @@
+"""The true labels of mixed crops, and where in a batch a crop's partner is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cskd_pipeline.crops.draws import Draws
+from cskd_pipeline.crops.mixing import LAM_ONE
+from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.records.batch import MixedLabels
+
+
+def partner_rows(draws_B: Draws) -> NDArray[np.int64]:
+    """int64 [B], the row of each crop's mix partner in the batch; its own row where it is not mixed.
+
+    Raises:
+        ValueError: a partner is not in the batch.
+    """
+    row_of = {crop: row for row, crop in enumerate(zip(*_pairs(draws_B, "sample"), strict=True))}
+    try:
+        rows = [row_of[crop] for crop in zip(*_pairs(draws_B, "partner"), strict=True)]
+    except KeyError as missing:
+        seed, sample = missing.args[0]
+        raise ValueError(f"the batch lacks sample {sample} of seed {seed}, a mix partner of one in it") from None
+    return np.array(rows, np.int64)
+
+
+def check_partner_rows(draws_B: Draws, partner_rows_B: NDArray[np.int64]) -> None:
+    """Nothing, if each row names the crop's partner.
+
+    Raises:
+        ValueError: a row holds another crop than the partner.
+    """
+    found_B = draws_B[partner_rows_B]
+    wrong = np.flatnonzero((found_B["sample"] != draws_B["partner"]) | (found_B["seed"] != draws_B["seed"]))
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(
+            f"row {row} (seed {draws_B['seed'][row]}, sample {draws_B['sample'][row]}) is mixed with sample "
+            f"{draws_B['partner'][row]}, but its partner row {partner_rows_B[row]} holds "
+            f"seed {found_B['seed'][row]}, sample {found_B['sample'][row]}"
+        )
+
+
+def mixed_labels(
+    labels_B: NDArray[np.integer],
+    partner_rows_B: NDArray[np.int64],
+    draws_B: Draws,
+    recipe: CropRecipe,
+    device: torch.device | str,
+) -> MixedLabels:
+    """The batch's true labels with exactly the lambda that its pixels were mixed with.
+
+    Args:
+        labels_B: integers [B], the class of each sample.
+        partner_rows_B: int64 [B], the row of each crop's partner in the batch.
+        draws_B: `CROP_DRAW` [B].
+        recipe: the recipe that made the draws.
+        device: where the labels shall be.
+
+    Raises:
+        ValueError: a row does not hold the partner.
+    """
+    check_partner_rows(draws_B, partner_rows_B)
+    first_B = torch.tensor(labels_B.astype(np.int64))
+    weight_B = torch.tensor(draws_B["lam"].astype(np.float32) / np.float32(LAM_ONE))
+    return MixedLabels(
+        first_B=first_B.to(device),
+        second_B=first_B[torch.tensor(partner_rows_B)].to(device),
+        weight_B=weight_B.to(device),
+        smoothing=recipe.label_smoothing,
+    )
+
+
+def _pairs(draws_B: Draws, field: str) -> tuple[list[int], list[int]]:
+    return draws_B["seed"].tolist(), draws_B[field].tolist()

@@ -1,0 +1,56 @@
+"""A decoded image and one draw -> the crop's uint8 pixels, before erasing and mixing.
+
+Each step was chosen because its bits do not drift between releases and machines: torch's antialiased bicubic resize
+of uint8 works on integers, and so do the operations of `ops`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from cskd_pipeline.crops.ops import apply_op
+from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
+from cskd_pipeline.crops.recipe import CropRecipe
+
+
+def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArray[np.uint8]:
+    """uint8 [3, S, S], contiguous: region -> resize -> flip -> RandAugment.
+
+    Args:
+        image: uint8 [h, w, 3], RGB, the decoded source image.
+        draw: one `CROP_DRAW` record that was drawn for an image of this height and width.
+        recipe: the recipe that made the draw.
+
+    Raises:
+        ValueError: the region does not lie in the image, which is then not the image that was drawn for.
+    """
+    top, left = int(draw["top"]), int(draw["left"])
+    bottom, right = top + int(draw["height"]), left + int(draw["width"])
+    if image.ndim != 3 or image.shape[2] != 3 or bottom > image.shape[0] or right > image.shape[1]:
+        raise ValueError(
+            f"sample {draw['sample']}: region of rows {top}..{bottom} and columns {left}..{right} "
+            f"does not lie in an image of shape {image.shape}"
+        )
+    crop_SS3 = resize(image[top:bottom, left:right], height=recipe.size, width=recipe.size)
+    if draw["flip"]:
+        crop_SS3 = crop_SS3[:, ::-1]
+    layers = [(op, m) for op, m in zip(draw["op"].tolist(), draw["magnitude"].tolist(), strict=True) if op != NO_OP]
+    if layers:
+        canvas = Image.fromarray(np.ascontiguousarray(crop_SS3))
+        for op, magnitude in layers:
+            strength = abs(magnitude) / MAGNITUDE_ONE
+            canvas = apply_op(canvas, op, magnitude=strength, negative=magnitude < 0, fill=recipe.fill)
+        crop_SS3 = np.asarray(canvas)
+    return np.ascontiguousarray(crop_SS3.transpose(2, 0, 1))
+
+
+def resize(image: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] from uint8 [h, w, 3], bicubic (a = -1/2) and antialiased, integer arithmetic."""
+    # A copy: torch wants writable memory, which an image from a decoder often is not.
+    pixels_13hw = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    resized_13HW = torch.nn.functional.interpolate(pixels_13hw, size=(height, width), mode="bicubic", antialias=True)
+    resized: NDArray[np.uint8] = resized_13HW[0].permute(1, 2, 0).numpy()
+    return resized

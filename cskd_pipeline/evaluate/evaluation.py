@@ -1,0 +1,77 @@
+"""One pass over an evaluation set, for any number of models at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.evaluate.heads import HEADS, combined_heads
+from cskd_pipeline.evaluate.ranks import copy_buffers_from_first, sum_over_ranks
+from cskd_pipeline.evaluate.score import Score
+
+_TOP = 5
+
+
+@torch.no_grad()  # not inference_mode: what a model caches here may be needed in the next backward pass
+def evaluate(
+    models: Mapping[str, nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+) -> dict[str, dict[str, Score]]:
+    """Scores by model name and by way of combining heads, exact over the whole set.
+
+    Counts are summed as integers over all ranks: every image must be in exactly one rank's batches (slices
+    may differ in length; nothing is padded). Logits, softmax and losses are fp32, sums fp64.
+
+    Args:
+        models: students by name, each returning a `StudentOutput`; all see the same batches. They are put
+            into evaluation mode and afterwards back into the mode they were in.
+        batches: this rank's (pixels_B3SS fp32, labels_B int64), on `device`.
+        device: where models and batches are.
+        autocast: dtype of the forward pass under autocast, or None for fp32.
+
+    Raises:
+        DataError: there is not a single image on any rank.
+    """
+    modes = {name: model.training for name, model in models.items()}
+    # Rows of the table are (model, head); columns top-1 hits, top-5 hits, summed loss, images.
+    sums = torch.zeros(len(models), len(HEADS), 4, dtype=torch.float64, device=device)
+    for model in models.values():
+        copy_buffers_from_first(model)
+        model.eval()
+    try:
+        for pixels_B3SS, labels_B in batches:
+            for row, model in enumerate(models.values()):
+                with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                    output = model(pixels_B3SS)
+                for head, logits_BC in combined_heads(output).items():
+                    sums[row, HEADS.index(head)] += _tally(logits_BC, labels_B)
+    finally:
+        for name, model in models.items():
+            model.train(modes[name])
+    table = sum_over_ranks(sums).tolist()
+    if models and not any(count for *_, count in table[0]):
+        raise DataError("the evaluation set is empty")
+    return {
+        name: {head: _score(*row) for head, row in zip(HEADS, rows, strict=True) if row[3]}
+        for name, rows in zip(models, table, strict=True)
+    }
+
+
+def _tally(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """fp64 [4]: top-1 hits, top-5 hits, summed loss, number of images."""
+    best_BK = logits_BC.topk(min(_TOP, logits_BC.shape[1]), dim=1).indices
+    hits_BK = best_BK == labels_B[:, None]
+    loss_B = cross_entropy(logits_BC, labels_B, reduction="none")
+    count = torch.tensor(len(labels_B), device=labels_B.device)
+    return torch.stack([hits_BK[:, 0].sum().double(), hits_BK.sum().double(), loss_B.double().sum(), count.double()])
+
+
+def _score(top1: float, top5: float, loss: float, count: float) -> Score:
+    return Score(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, count=int(count))

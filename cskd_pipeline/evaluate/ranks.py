@@ -1,0 +1,62 @@
+"""The processes of one run: which am I, how many are we, and sums over all. Without a group: one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cskd_pipeline.errors import CskdError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """`values` summed over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool, *, device: torch.device) -> bool:
+    """Whether the flag is set on at least one rank: the same answer everywhere."""
+    if world_size() == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
+
+
+def copy_buffers_from_first(module: nn.Module) -> None:
+    """Give every rank the first rank's buffers (batch statistics), which gradients do not keep equal."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def on_first_rank(act: Callable[[], T]) -> T:
+    """`act()` run on the first rank alone; its result, or the error meant for the user, on every rank."""
+    if world_size() == 1:
+        return act()
+    outcome: list[T | CskdError | None] = [None]
+    if rank() == 0:
+        try:
+            outcome[0] = act()
+        except CskdError as error:
+            outcome[0] = error
+    dist.broadcast_object_list(outcome, src=0)
+    result = outcome[0]
+    if isinstance(result, CskdError):
+        raise result
+    return result  # type: ignore[return-value]

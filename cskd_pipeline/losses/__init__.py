@@ -1,0 +1,16 @@
+"""Losses and the fusion of targets: pure, fp32 inside, one value per example; the caller averages."""
+
+from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
+from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
+from cskd_pipeline.losses.distillation import hard_global, soft_global
+from cskd_pipeline.losses.fusion import fuse, harden
+
+__all__ = [
+    "fuse",
+    "hard_dense",
+    "hard_global",
+    "harden",
+    "soft_dense",
+    "soft_global",
+    "soft_target_cross_entropy",
+]

@@ -1,0 +1,43 @@
+"""Cumulative Knowledge Fusion (CSKD, arXiv 2307.08500): local and global targets blended over time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.records.targets import RATIO_STEPS, Targets
+
+
+def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:
+    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536.
+
+    Two products, each rounded, then one rounded sum: stored hard targets are exact with respect to this order,
+    so it must not become a lerp or a fused multiply-add. r and 1 - r are exact in fp32.
+    """
+    assert 0 <= ratio_steps <= RATIO_STEPS, ratio_steps
+    ratio = ratio_steps / RATIO_STEPS
+    local_BCHW = dense_BCHW.float() * ratio
+    shared_BC11 = (global_BC.float() * (1 - ratio))[:, :, None, None]
+    return local_BCHW + shared_BC11
+
+
+def harden(targets: Targets) -> Targets:
+    """`targets` with absent hard fields filled in from its logits; ties go to the lowest class.
+
+    This is how an objective takes hard targets from a live teacher, or from a store of full logits.
+
+    Raises:
+        DataError: there is neither a hard global target nor global logits.
+    """
+    global_BC, dense_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
+    hard_B, hard_BHW = targets.hard_global_B, targets.hard_dense_BHW
+    if hard_B is None:
+        if global_BC is None:
+            raise DataError("the targets hold neither hard classes nor logits; make the store with --targets hard")
+        hard_B = global_BC.float().argmax(1)
+    if hard_BHW is None and global_BC is not None and dense_BCHW is not None:
+        # argmax returns the first of equal maxima, which is the lowest class.
+        hard_BHW = fuse(dense_BCHW, global_BC, ratio_steps=targets.ratio_steps).argmax(1)
+    return dataclasses.replace(targets, hard_global_B=hard_B, hard_dense_BHW=hard_BHW)

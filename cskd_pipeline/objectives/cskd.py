@@ -1,0 +1,83 @@
+"""CSKD with Cumulative Knowledge Fusion (Zhao, Song and Liang, ICCV 2023, arXiv 2307.08500)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from torch import Tensor
+
+from cskd_pipeline.losses import (
+    fuse,
+    hard_dense,
+    hard_global,
+    harden,
+    soft_dense,
+    soft_global,
+    soft_target_cross_entropy,
+)
+from cskd_pipeline.objectives.objective import MODES, Objective
+from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
+from cskd_pipeline.records.batch import MixedLabels, StudentOutput
+from cskd_pipeline.records.checks import require_choice, require_range
+from cskd_pipeline.records.targets import Targets
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cskd(Objective):
+    """(1 - alpha) * CE(z_cls, y) + alpha * L_global + weight * L_dense.
+
+    Attributes:
+        mode: "hard" (the published one) or "soft", for both distillation terms.
+        schedule: how the share of local targets falls (see `schedules`).
+        alpha: share of the global term against the true labels, in [0, 1].
+        weight: factor of the dense term.
+        temperature: T of the soft losses; the hard losses ignore it.
+    """
+
+    mode: str = "hard"
+    schedule: str = "linear"
+    alpha: float = 0.5
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    name: ClassVar[str] = "cskd"
+    primary_head: ClassVar[str] = "three_head"
+
+    def __post_init__(self) -> None:
+        require_choice("objective mode", self.mode, MODES)
+        require_choice("objective schedule", self.schedule, SCHEDULES)
+        require_range("objective alpha", self.alpha, low=0, high=1)
+        require_range("objective weight", self.weight, low=0)
+        require_range("objective temperature", self.temperature, above=0)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The mode's kind of targets."""
+        return frozenset({self.mode})
+
+    @property
+    def dense(self) -> bool:
+        """Always."""
+        return True
+
+    def ratio_steps(self, epoch: int, epochs: int) -> int:
+        """The schedule's r * 65536 at x = epoch / epochs."""
+        return ratio_steps(self.schedule, epoch=epoch, epochs=epochs)
+
+    def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
+        """The loss of every example, fp32 [B]."""
+        assert output.dist_BC is not None and output.dense_BCHW is not None and targets is not None
+        truth_B = soft_target_cross_entropy(output.cls_BC, labels.probabilities_BC(output.cls_BC.shape[1]))
+        if self.mode == "hard":
+            hard = harden(targets)
+            assert hard.hard_global_B is not None and hard.hard_dense_BHW is not None
+            global_B = hard_global(output.dist_BC, hard.hard_global_B)
+            dense_B = hard_dense(output.dense_BCHW, hard.hard_dense_BHW)
+        else:
+            global_BC, teacher_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
+            assert global_BC is not None and teacher_BCHW is not None
+            fused_BCHW = fuse(teacher_BCHW, global_BC, ratio_steps=targets.ratio_steps)
+            global_B = soft_global(output.dist_BC, global_BC, temperature=self.temperature)
+            dense_B = soft_dense(output.dense_BCHW, fused_BCHW, temperature=self.temperature)
+        return (1 - self.alpha) * truth_B + self.alpha * global_B + self.weight * dense_B

@@ -1,0 +1,64 @@
+"""DeiT's distillation through a token (Touvron et al., ICML 2021, arXiv 2012.12877, section 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from torch import Tensor
+
+from cskd_pipeline.losses import hard_global, harden, soft_global, soft_target_cross_entropy
+from cskd_pipeline.objectives.objective import MODES, Objective
+from cskd_pipeline.records.batch import MixedLabels, StudentOutput
+from cskd_pipeline.records.checks import require_choice, require_range
+from cskd_pipeline.records.targets import Targets
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deit(Objective):
+    """(1 - alpha) * CE(z_cls, y) + alpha * L, L the hard or soft loss of z_dist against the global output.
+
+    Attributes:
+        mode: "hard" (the published one) or "soft".
+        alpha: share of the distillation term, in [0, 1].
+        temperature: T of the soft loss; the hard loss ignores it.
+    """
+
+    mode: str = "hard"
+    alpha: float = 0.5
+    temperature: float = 1.0
+
+    name: ClassVar[str] = "deit"
+    primary_head: ClassVar[str] = "two_head"
+
+    def __post_init__(self) -> None:
+        require_choice("objective mode", self.mode, MODES)
+        require_range("objective alpha", self.alpha, low=0, high=1)
+        require_range("objective temperature", self.temperature, above=0)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The mode's kind of targets."""
+        return frozenset({self.mode})
+
+    @property
+    def dense(self) -> bool:
+        """Never: only the global output is read."""
+        return False
+
+    def ratio_steps(self, epoch: int, epochs: int) -> int:
+        """Always 0: all global."""
+        return 0
+
+    def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
+        """The loss of every example, fp32 [B]."""
+        assert output.dist_BC is not None and targets is not None
+        truth_B = soft_target_cross_entropy(output.cls_BC, labels.probabilities_BC(output.cls_BC.shape[1]))
+        if self.mode == "hard":
+            classes_B = harden(targets).hard_global_B
+            assert classes_B is not None
+            teacher_B = hard_global(output.dist_BC, classes_B)
+        else:
+            assert targets.logits_global_BC is not None
+            teacher_B = soft_global(output.dist_BC, targets.logits_global_BC, temperature=self.temperature)
+        return (1 - self.alpha) * truth_B + self.alpha * teacher_B

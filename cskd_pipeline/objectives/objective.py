@@ -1,0 +1,46 @@
+"""The contract of an objective: a loss over student output and targets, and what it needs of both."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+from torch import Tensor
+
+from cskd_pipeline.records.batch import MixedLabels, StudentOutput
+from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.records.targets import Targets
+
+MODES = ("hard", "soft")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Objective(Record, abc.ABC):
+    """A loss with its settings. A new one is entered in `registry.OBJECTIVES`.
+
+    Attributes:
+        name: the method's name in its paper.
+        primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluate.heads`).
+    """
+
+    name: ClassVar[str]
+    primary_head: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def needs(self) -> frozenset[str]:
+        """The kinds of targets it reads, of "hard" and "soft"; empty for a loss without a teacher."""
+
+    @property
+    @abc.abstractmethod
+    def dense(self) -> bool:
+        """Whether the loss reads the student's dense logits (and the targets' grid)."""
+
+    @abc.abstractmethod
+    def ratio_steps(self, epoch: int, epochs: int) -> int:
+        """r * 65536 of the local targets' share in epoch `epoch` (from 0) of `epochs`."""
+
+    @abc.abstractmethod
+    def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
+        """The loss of every example, fp32 [B]."""

@@ -1,0 +1,26 @@
+"""Schedules of Cumulative Knowledge Fusion: the share r of local targets over time (arXiv 2307.08500)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from cskd_pipeline.records.targets import RATIO_STEPS
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "linear": lambda x: 1 - x,
+        "x2": lambda x: (1 - x) ** 2,
+        "cos": lambda x: math.cos(math.pi * x / 2),
+        # The two ends held constant: the paper's ablations without fusion.
+        "local": lambda x: 1.0,
+        "global": lambda x: 0.0,
+    }
+)
+"""r as a function of x = epoch / epochs in [0, 1)."""
+
+
+def ratio_steps(schedule: str, *, epoch: int, epochs: int) -> int:
+    """r in steps of 1/65536, which fp32 holds exactly (as it does 1 - r)."""
+    return round(SCHEDULES[schedule](epoch / epochs) * RATIO_STEPS)

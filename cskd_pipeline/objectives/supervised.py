@@ -1,0 +1,46 @@
+"""No teacher: the baseline that distillation is measured against."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from torch import Tensor
+
+from cskd_pipeline.losses import soft_target_cross_entropy
+from cskd_pipeline.objectives.objective import Objective
+from cskd_pipeline.records.batch import MixedLabels, StudentOutput
+from cskd_pipeline.records.targets import Targets
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Supervised(Objective):
+    """CE(z_cls, y); the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads.
+
+    Training both heads leaves no parameter without a gradient and makes the two-head accuracy mean something.
+    """
+
+    name: ClassVar[str] = "supervised"
+    primary_head: ClassVar[str] = "two_head"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    @property
+    def dense(self) -> bool:
+        """Never."""
+        return False
+
+    def ratio_steps(self, epoch: int, epochs: int) -> int:
+        """Always 0: no targets are read."""
+        return 0
+
+    def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
+        """The loss of every example, fp32 [B]."""
+        probabilities_BC = labels.probabilities_BC(output.cls_BC.shape[1])
+        loss_B = soft_target_cross_entropy(output.cls_BC, probabilities_BC)
+        if output.dist_BC is None:
+            return loss_B
+        return (loss_B + soft_target_cross_entropy(output.dist_BC, probabilities_BC)) / 2

@@ -1,0 +1,8 @@
+"""Stage 1: the teacher over augmented crops, once, into a store that any number of students read."""
+
+from cskd_pipeline.precompute.gap import warn_of_gap
+from cskd_pipeline.precompute.job import PrecomputeJob, precompute
+from cskd_pipeline.precompute.recompute import Difference, recompute
+from cskd_pipeline.precompute.seeds import parse_seeds
+
+__all__ = ["Difference", "PrecomputeJob", "parse_seeds", "precompute", "recompute", "warn_of_gap"]

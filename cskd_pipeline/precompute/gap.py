@@ -1,0 +1,34 @@
+"""Telling the user where the two readings of "global logits" part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cskd_pipeline.precompute.job import PrecomputeJob
+from cskd_pipeline.replay import CropLoader, block_batches
+
+NEGLIGIBLE = 1e-2
+"""Logits; rounding alone stays below it, also in bf16 for heads that are linear after pooling."""
+
+
+def warn_of_gap(job: PrecomputeJob, *, seed: int, report: Callable[[str], None]) -> float:
+    """Measure |mean of dense logits - head's logits| on one chunk of crops; say so where it matters.
+
+    Returns the largest gap, in logits.
+    """
+    total = len(job.index)
+    rows = range(min(total, job.recipe.group))
+    wanted = next(block_batches(job.recipe, seed, rows, total=total, batch=job.teacher.spec.chunk))
+    batch = next(CropLoader(job.index, job.recipe, workers=0).load([wanted]))
+    spec = job.teacher.spec
+    pixels = batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
+    gap, changed = job.teacher.gap(pixels)
+    if not np.isfinite(gap) or gap > NEGLIGIBLE:
+        report(
+            f"warning: {spec.model}'s own output is not the mean of its dense logits: they differ by up to {gap:.3g}, "
+            f"and in the winning class of {changed:.0%} of crops; the store's global targets are the "
+            f"{'mean' if spec.global_source == 'mean' else 'own output'} (--global-source)"
+        )
+    return gap

@@ -1,0 +1,148 @@
+"""The work of stage 1: `compute` is pure, `precompute` drives it over what is not committed yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.encodings import EncodedRows, Encoding
+from cskd_pipeline.errors import MismatchError, StoppedError
+from cskd_pipeline.precompute.versions import versions
+from cskd_pipeline.replay import CropLoader, block_batches
+from cskd_pipeline.replay.order import Batch
+from cskd_pipeline.samples import SampleIndex
+from cskd_pipeline.store import StoreHeader, StoreWriter, default_block
+from cskd_pipeline.teacher import Teacher
+
+Unit = tuple[int, int]
+"""(seed, block)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PrecomputeJob:
+    """Everything that stored labels are a function of.
+
+    Attributes:
+        index: the images.
+        recipe: the crops.
+        teacher: the labels.
+        encoding: their form.
+        block: samples per block; None chooses one that suits the set.
+    """
+
+    index: SampleIndex
+    recipe: CropRecipe
+    teacher: Teacher
+    encoding: Encoding
+    block: int | None = None
+
+    @property
+    def header(self) -> StoreHeader:
+        """The attributes of a store that this job fills."""
+        group = self.recipe.group
+        block = self.block or max(group, default_block(len(self.index), self.encoding.field.row_bytes) // group * group)
+        if block % group:
+            raise MismatchError(
+                f"a block of {block} samples cuts through groups of {group} that mix partners come from; "
+                f"use a multiple of {group}"
+            )
+        return StoreHeader(
+            recipe=self.recipe.to_json(),
+            data={
+                "name": self.index.name,
+                "split": self.index.split,
+                "samples": len(self.index),
+                "classes": len(self.index.classes),
+                "digest": self.index.digest,
+            },
+            teacher=self.teacher.spec.to_json(),
+            grid=self.teacher.grid,
+            encoding=self.encoding.to_json(),
+            block=block,
+        )
+
+
+def precompute(
+    job: PrecomputeJob,
+    writer: StoreWriter,
+    seeds: list[int],
+    *,
+    workers: int,
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> int:
+    """Compute and commit every block of these seeds that is not committed; returns how many crops that took.
+
+    Raises:
+        StoppedError: interrupted; committed blocks are kept.
+        DataError: an image cannot be read, or the teacher's logits cannot be stored.
+        RetryError: the storage refuses.
+    """
+    header = writer.header
+    units = [(seed, block) for seed in seeds for block in range(header.blocks) if not writer.is_committed(seed, block)]
+    crops = sum(len(header.rows(block)) for _, block in units)
+    skipped = len(seeds) * header.blocks - len(units)
+    if skipped:
+        report(f"{skipped} of {len(seeds) * header.blocks} blocks are committed already; {len(units)} to do")
+    stamp = versions(job.teacher.device)
+    began, done, committed = time.perf_counter(), 0, 0
+    try:
+        with tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar:
+            for (seed, block), encoded, crc in compute(job, header, units, workers=workers, advance=bar.update):
+                writer.write_block(seed, block, encoded, crc, versions=stamp)
+                done, committed = done + len(crc), committed + 1
+                if bar.disable:
+                    rate = done / (time.perf_counter() - began)
+                    report(
+                        f"seed {seed} block {block + 1}/{header.blocks} committed, {rate:,.0f} crops/s, "
+                        f"{(crops - done) / rate:,.0f} s to go"
+                    )
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped; {committed} blocks were committed to {writer.path} in this run; the same command goes on"
+        ) from None
+    return done
+
+
+def compute(
+    job: PrecomputeJob,
+    header: StoreHeader,
+    units: list[Unit],
+    *,
+    workers: int,
+    advance: Callable[[int], object] = lambda crops: None,
+) -> Iterator[tuple[Unit, EncodedRows, NDArray[np.uint32]]]:
+    """For each unit its encoded rows and crop checksums, in the order of samples.
+
+    The result for a unit is a pure function of (job, unit): it depends neither on the other units nor on `workers`.
+    """
+    batch = job.teacher.spec.chunk
+    loader = CropLoader(job.index, job.recipe, workers=workers, pin_memory=job.teacher.device.type == "cuda")
+
+    def wanted() -> Iterator[Batch]:
+        for seed, block in units:
+            yield from block_batches(job.recipe, seed, header.rows(block), total=len(job.index), batch=batch)
+
+    batches = loader.load(wanted())
+    spec = job.teacher.spec
+    for seed, block in units:
+        rows = header.rows(block)
+        parts: list[EncodedRows] = []
+        samples: list[NDArray[np.int64]] = []
+        checksums: list[NDArray[np.uint32]] = []
+        while sum(len(part) for part in samples) < len(rows):
+            crops = next(batches)
+            pixels = crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
+            parts.append(job.encoding.encode(*job.teacher(pixels)))
+            samples.append(crops.draws_B["sample"])
+            checksums.append(crops.crc_B)
+            advance(len(crops))
+        order = np.argsort(np.concatenate(samples))
+        joined = job.encoding.join(parts)
+        yield (seed, block), EncodedRows(joined.rows[order], joined.spill), np.concatenate(checksums)[order]

@@ -1,0 +1,28 @@
+"""The way seeds are written on the command line."""
+
+from __future__ import annotations
+
+import re
+
+from cskd_pipeline.errors import UsageError
+
+MAX_SEED = 999_999_999
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds named by "7", "0:30" (30 not included) or a list such as "0:10,20,30:40", ascending.
+
+    Raises:
+        UsageError: the text is malformed, or names no seed.
+    """
+    seeds: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?::\s*(\d{1,9})\s*)?", part)
+        if match is None:
+            raise UsageError(f"--seeds {text!r} is malformed at {part!r}; write 7, 0:30 (30 not included) or 0:10,20")
+        first = int(match[1])
+        stop = int(match[2]) if match[2] is not None else first + 1
+        if stop <= first:
+            raise UsageError(f"--seeds {text!r} names no seed in {part.strip()!r}: the end is not included")
+        seeds.update(range(first, stop))
+    return sorted(seeds)

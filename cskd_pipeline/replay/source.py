@@ -1,0 +1,101 @@
+"""Epochs of training batches: replayed crops, finished for the student, with their targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+
+from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.finish import Channels
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.records.batch import TrainBatch
+from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.replay.loader import CropLoader
+from cskd_pipeline.replay.order import Batch, EpochOrder
+
+
+class TargetProvider(Protocol):
+    """Where the targets of a batch come from."""
+
+    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
+        """Get ready for an epoch that shows these seeds at this ratio."""
+
+    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets | None:
+        """The targets of a batch on `device`."""
+
+
+class NoTargets:
+    """For objectives that need no teacher."""
+
+    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
+        """Nothing to prepare."""
+
+    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> None:
+        """No targets."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReplaySource:
+    """One rank's micro-batches.
+
+    A global batch is split evenly over ranks and accumulation steps, so that the same crops make up an update
+    whatever the number of processes.
+
+    Attributes:
+        order: which crops, in global batches.
+        loader: makes them.
+        provider: knows their targets.
+        mean, std: the student's input normalisation, per channel in 0..1.
+        device: the student's.
+        rank, world: this process and the number of all.
+        accumulation: micro-batches per update.
+
+    Raises:
+        UsageError: the global batch cannot be split evenly with partners kept together.
+    """
+
+    order: EpochOrder
+    loader: CropLoader
+    provider: TargetProvider
+    mean: Channels
+    std: Channels
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        pair = 2 if self.order.recipe.mixes else 1
+        if self.order.batch % (self.world * self.accumulation * pair):
+            raise UsageError(
+                f"a batch of {self.order.batch} cannot be split over {self.world} processes x {self.accumulation} "
+                f"accumulation steps with mix partners kept together; use a multiple of "
+                f"{self.world * self.accumulation * pair}"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches of this rank in an epoch."""
+        return self.order.batches * self.accumulation
+
+    def batches(self, epoch: int, *, start: int, ratio_steps: int) -> Iterator[TrainBatch]:
+        """The epoch's micro-batches from `start` on."""
+        self.provider.prepare(list(self.order.epoch_seeds(epoch)), ratio_steps=ratio_steps)
+        recipe = self.order.recipe
+        for batch in self.loader.load(self._micro_batches(epoch, start)):
+            yield TrainBatch(
+                pixels_B3SS=batch.pixels(recipe, mean=self.mean, std=self.std, device=self.device),
+                labels=batch.labels(recipe, device=self.device),
+                targets=self.provider.targets(batch, ratio_steps=ratio_steps, device=self.device),
+            )
+
+    def _micro_batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        seeds, samples = self.order.crops(epoch)
+        micro = self.order.batch // (self.world * self.accumulation)
+        for number in range(start, self.batches_per_epoch):
+            update, step = divmod(number, self.accumulation)
+            first = update * self.order.batch + (step * self.world + self.rank) * micro
+            yield seeds[first : first + micro], samples[first : first + micro]

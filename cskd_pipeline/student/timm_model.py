@@ -1,0 +1,47 @@
+"""timm's constructor with errors that a user can act on, and what a model expects of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import nn
+
+from cskd_pipeline.errors import UsageError
+
+_SETTLED_ELSEWHERE = ("num_classes", "drop_path_rate", "pretrained", "checkpoint_path", "pretrained_cfg")
+
+
+def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str, drop_path: float = 0.0) -> nn.Module:
+    """timm's model `name` without weights, initialised from torch's global random state.
+
+    Args:
+        name: a name that timm knows.
+        classes: of its classifier.
+        args: further keyword arguments for timm.
+        option: the command-line option that `args` came from, for error messages.
+        drop_path: stochastic depth rate; models that do not know it are refused only where it is not 0.
+
+    Raises:
+        UsageError: the model does not accept the arguments.
+    """
+    for key in args:
+        if key in _SETTLED_ELSEWHERE:
+            raise UsageError(f"{option} {key} is settled by other options; leave it out")
+    arguments = {**args, "drop_path_rate": drop_path} if drop_path else dict(args)
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
+    # Whatever a constructor thinks of its arguments: timm's models check them by assertions and by failing.
+    except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
+        raise UsageError(f"timm cannot build {name} with {shown}: {reason}") from error
+    return model
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation, per channel in 0..1, that the model's input is normalised with."""
+    config: Any = model.pretrained_cfg
+    mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
+    return mean, std

@@ -1,0 +1,53 @@
+"""Joining the process group that torchrun prepared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from cskd_pipeline.errors import UsageError
+
+
+@contextlib.contextmanager
+def process_group(device: str | None = None) -> Iterator[torch.device]:
+    """The device of this process, with its process group joined when torchrun (or srun with its variables) started it.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N"; None for a GPU where there is one. Under torchrun "cuda" is the local rank's.
+
+    Raises:
+        UsageError: the device does not exist here.
+    """
+    chosen = choose_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield chosen
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of this name; None takes a GPU where there is one. Under torchrun "cuda" is the local rank's.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; give cpu, cuda or cuda:N") from error
+    if device.type != "cuda":
+        return device
+    if ":" not in str(device):
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= torch.cuda.device_count():
+        raise UsageError(f"device {device} does not exist: {torch.cuda.device_count()} GPUs found; give --device cpu")
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,115 @@
+"""The one call that trains: checks everything that can be checked, then runs the epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
+from cskd_pipeline.objectives import Objective, objective_to_json
+from cskd_pipeline.student import Student
+from cskd_pipeline.train.config import TrainConfig
+from cskd_pipeline.train.learner import Learner
+from cskd_pipeline.train.run import EvaluationBatches, Run
+from cskd_pipeline.train.run_folder import RunFolder
+from cskd_pipeline.train.source import EpochSource
+from cskd_pipeline.train.stopping import never
+from cskd_pipeline.train.summary import TrainSummary
+from cskd_pipeline.train.trackers import create_trackers, require_trackers
+
+
+def train(
+    config: TrainConfig,
+    *,
+    student: Student,
+    objective: Objective,
+    source: EpochSource,
+    run_folder: Path,
+    device: torch.device,
+    evaluation: EvaluationBatches | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = never,
+    extra: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
+    trackers: tuple[str, ...] = (),
+    progress: bool = True,
+) -> TrainSummary:
+    """Train `student` to the end of the last epoch; files go to `run_folder` (see `run_folder`).
+
+    Every rank calls it with the same arguments, but for its own slices of `source` and `evaluation`.
+
+    Args:
+        config: how to optimise.
+        student: changed in place; `create_student` gives all ranks the same one.
+        objective: the loss.
+        source: micro-batches of `config.micro_batch(ranks)` crops; those beyond the last full update of an epoch are
+            not asked for.
+        run_folder: a new folder, or with `resume` that of the run to go on with.
+        device: where `source` and `evaluation` put their tensors.
+        evaluation: called for every evaluation, gives this rank's (pixels_B3SS fp32, labels_B int64).
+        resume: go on from the last checkpoint, or start if there is none.
+        stop: asked after every update; True on any rank ends the run with a checkpoint.
+        extra: JSON values that identify the data (store, recipe, digests); a resumed run must give the same.
+        notes: JSON values to record that may change when the run is resumed (workers, versions).
+        trackers: names of `trackers.TRACKERS` to mirror the metrics to.
+        progress: show a bar and a line an epoch on stderr (first rank only).
+
+    Raises:
+        UsageError: the folder is taken, or settings contradict each other.
+        MismatchError: the run to resume was started with other settings.
+        DataError: the loss is not finite, the checkpoint is damaged, or the source ends early.
+        StoppedError: `stop` asked for it; the checkpoint is written.
+        RetryError: storage is full or read-only; the last checkpoint is intact.
+    """
+    if config.drop_path != student.spec.drop_path:
+        raise UsageError(f"drop path is {config.drop_path} in the settings, {student.spec.drop_path} in the student")
+    config.micro_batch(world_size())
+    updates_per_epoch = source.batches_per_epoch // config.accumulation
+    if not updates_per_epoch:
+        raise UsageError(
+            f"an epoch has {source.batches_per_epoch} micro-batches a rank, fewer than the accumulation of "
+            f"{config.accumulation}; lower the batch size"
+        )
+    require_trackers(trackers)
+    learner = Learner(student, objective, config, updates_per_epoch=updates_per_epoch, device=device)
+    folder = RunFolder(Path(run_folder))
+    settings = {
+        "version": 1,
+        "student": student.spec.to_json(),
+        "objective": objective_to_json(objective),
+        "train": config.to_json(),
+        "extra": dict(extra or {}),
+        "notes": {**(notes or {}), "device": str(device), "ranks": world_size()},
+    }
+    on_first_rank(lambda: folder.open(settings, resume=resume))
+    run = Run(
+        config=config,
+        objective=objective,
+        source=source,
+        evaluation=evaluation,
+        folder=folder,
+        device=device,
+        learner=learner,
+        updates_per_epoch=updates_per_epoch,
+        stop=stop,
+        show=progress and rank() == 0,
+    )
+    if folder.state.exists():
+        run.restore()
+    if run.progress.epoch == config.epochs:
+        run.say(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
+        return dataclasses.replace(run.summary(), already_finished=True)
+    if rank() == 0:
+        run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.progress.epoch)
+    try:
+        while run.progress.epoch < config.epochs:
+            run.epoch()
+    finally:
+        for tracker in run.trackers:
+            tracker.close()
+    return run.summary()

@@ -1,0 +1,224 @@
+"""One run: its epochs, evaluations and checkpoints, from wherever it stands to the end.
+
+A checkpoint is the last thing written after an epoch, so whatever a killed process left unfinished is done again,
+with the same result: weights, moving average and optimizer of a resumed run equal those of an uninterrupted one bit
+for bit (on devices whose kernels are deterministic, with the same number of ranks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cskd_pipeline.checkpoint import load_state, save_model, save_state
+from cskd_pipeline.errors import DataError, StoppedError
+from cskd_pipeline.evaluate import Score, evaluate
+from cskd_pipeline.evaluate.ranks import any_rank, on_first_rank
+from cskd_pipeline.objectives import Objective, objective_to_json
+from cskd_pipeline.records.targets import RATIO_STEPS
+from cskd_pipeline.student import Student, plain_state_dict
+from cskd_pipeline.train.config import TrainConfig
+from cskd_pipeline.train.learner import Learner, NonFiniteError
+from cskd_pipeline.train.progress import Progress, TimedBatches
+from cskd_pipeline.train.run_folder import RunFolder
+from cskd_pipeline.train.source import EpochSource
+from cskd_pipeline.train.summary import TrainSummary, improved
+from cskd_pipeline.train.trackers import Tracker
+
+EvaluationBatches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+Scores = Mapping[str, Mapping[str, Score]]
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """One call of `train`: what its steps share.
+
+    Attributes:
+        progress: how far the run has come, from its last checkpoint on.
+        rows: metrics of the finished epochs.
+        trackers: who is told every row (first rank only).
+    """
+
+    config: TrainConfig
+    objective: Objective
+    source: EpochSource
+    evaluation: EvaluationBatches | None
+    folder: RunFolder
+    device: torch.device
+    learner: Learner
+    updates_per_epoch: int
+    stop: Callable[[], bool]
+    show: bool
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    trackers: list[Tracker] = dataclasses.field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        """One line on stderr, above the bar."""
+        if self.show:
+            tqdm.write(line, file=sys.stderr)
+
+    def summary(self) -> TrainSummary:
+        """How far the run has come."""
+        return TrainSummary(
+            folder=str(self.folder.path),
+            epochs=self.progress.epoch,
+            updates=self.progress.epoch * self.updates_per_epoch + self.progress.updates_done,
+            best=self.progress.best,
+        )
+
+    def restore(self) -> None:
+        """Take up the last checkpoint.
+
+        Raises:
+            DataError: it is damaged, or is not of this run.
+        """
+        state = load_state(self.folder.state)
+        try:
+            self.progress = Progress.from_json(state.pop("progress"))
+            self.learner.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"the checkpoint {self.folder.state} does not fit this run ({str(error).splitlines()[0]}); "
+                "start again in another run folder"
+            ) from error
+        self.rows = self.folder.read_metrics(epochs=self.progress.epoch)
+        self.say(
+            f"resuming {self.folder.path} at epoch {self.progress.epoch + 1}, update {self.progress.updates_done + 1}"
+        )
+
+    def epoch(self) -> None:
+        """Go through the epoch at work, from wherever it stands, to its checkpoint."""
+        ratio_steps = self.objective.ratio_steps(self.progress.epoch, self.config.epochs)
+        self._updates(ratio_steps)
+        last = self.progress.epoch + 1 == self.config.epochs
+        due = self.config.eval_every and (self.progress.epoch + 1) % self.config.eval_every == 0
+        scores: Scores = {}
+        if self.evaluation is not None and (last or due):
+            models = self.learner.models
+            scores = evaluate(models, self.evaluation(), device=self.device, autocast=self.learner.autocast)
+        row = self._row(ratio_steps, scores)
+        leader = improved(self.progress.best, scores, head=self.objective.primary_head, epoch=self.progress.epoch + 1)
+        if leader is not None:
+            self.progress.best = leader
+            self._save_model("best", self.learner.models[leader.weights])
+        self.progress.next_epoch()
+        self.rows.append(row)
+        on_first_rank(lambda: self.folder.write_metrics(self.rows))
+        if last or self.progress.epoch % self.config.checkpoint_every == 0:
+            self._save()
+        for tracker in self.trackers:
+            tracker.log(row)
+        self.say(_line(row, epochs=self.config.epochs))
+        if not last:
+            self._stop_if_asked()
+
+    def _updates(self, ratio_steps: int) -> None:
+        """The remaining updates of the epoch at work."""
+        progress = self.progress
+        if progress.updates_done == self.updates_per_epoch:
+            return
+        self.learner.student.train()
+        start = progress.updates_done * self.config.accumulation
+        batches = TimedBatches(self.source.batches(progress.epoch, start=start, ratio_steps=ratio_steps))
+        bar = tqdm(
+            total=self.updates_per_epoch,
+            initial=progress.updates_done,
+            desc=f"epoch {progress.epoch + 1}/{self.config.epochs}",
+            unit="update",
+            leave=False,
+            disable=None if self.show else True,
+        )
+        with contextlib.closing(batches), bar:
+            while progress.updates_done < self.updates_per_epoch:
+                began, waited = time.monotonic(), batches.waited_s
+                loss_sum, crops = self._update(batches)
+                progress.updates_done += 1
+                progress.loss_sum += loss_sum
+                progress.crops += crops
+                progress.seconds += time.monotonic() - began
+                progress.waited_s += batches.waited_s - waited
+                bar.update()
+                bar.set_postfix(loss=f"{progress.loss_sum / progress.crops:.4f}", refresh=False)
+                self._stop_if_asked()
+
+    def _update(self, batches: TimedBatches) -> tuple[float, int]:
+        number = self.progress.epoch * self.updates_per_epoch + self.progress.updates_done
+        try:
+            return self.learner.update(batches, update=number)
+        except NonFiniteError as error:
+            at = f"epoch {self.progress.epoch + 1}, update {self.progress.updates_done + 1} of {self.updates_per_epoch}"
+            raise self._diverged(error, at=at) from error
+        except StopIteration as error:
+            raise DataError(
+                f"the data of epoch {self.progress.epoch + 1} ended in update {self.progress.updates_done + 1} of "
+                f"{self.updates_per_epoch}; verify the store"
+            ) from error
+
+    def _diverged(self, error: NonFiniteError, *, at: str) -> NonFiniteError:
+        kept = f"{self.folder.state} is from before" if self.folder.state.exists() else "no checkpoint was written yet"
+        return NonFiniteError(
+            f"{at}: {error}; try a lower learning rate, a longer warm-up, --clip-grad 1, or --precision fp32 "
+            f"(it is {self.config.precision}); {kept}"
+        )
+
+    def _stop_if_asked(self) -> None:
+        if any_rank(self.stop(), device=self.device):
+            self._save()
+            raise StoppedError(
+                f"stopped at epoch {self.progress.epoch + 1}, update {self.progress.updates_done} of "
+                f"{self.updates_per_epoch}; the same command with --resume goes on from there"
+            )
+
+    def _save(self) -> None:
+        """Write the models, and the state last: it is what makes everything before it count."""
+        try:
+            self.learner.require_finite()
+        except NonFiniteError as error:
+            raise self._diverged(error, at=f"after {self.summary().updates} updates") from error
+        for name, model in self.learner.models.items():
+            self._save_model("last" if name == "model" else name, model)
+        state = {**self.learner.state_dict(), "progress": self.progress.to_json()}
+        on_first_rank(lambda: save_state(self.folder.state, state))
+
+    def _save_model(self, kind: str, model: Student) -> None:
+        metadata: dict[str, Any] = {
+            "student": model.spec.to_json(),
+            "objective": objective_to_json(self.objective),
+            "epochs": self.progress.epoch,
+        }
+        if kind == "best" and self.progress.best is not None:
+            metadata |= {"best": self.progress.best.to_json(), "epochs": self.progress.best.epoch}
+        on_first_rank(lambda: save_model(self.folder.model(kind), plain_state_dict(model), metadata=metadata))
+
+    def _row(self, ratio_steps: int, scores: Scores) -> dict[str, Any]:
+        progress = self.progress
+        row: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "lr": self.learner.lr,
+            "ratio": ratio_steps / RATIO_STEPS,
+            "train/loss": progress.loss_sum / progress.crops,
+        }
+        for weights, by_head in scores.items():
+            for head, score in by_head.items():
+                row |= {f"{weights}/{head}/{name}": getattr(score, name) for name in ("top1", "top5", "loss")}
+        row["crops_per_s"] = progress.crops / progress.seconds
+        row["seconds"] = progress.seconds
+        row["data_wait_share"] = progress.waited_s / progress.seconds
+        return row
+
+
+def _line(row: Mapping[str, Any], *, epochs: int) -> str:
+    scores = "".join(f"  {name.removesuffix('/top1')} {row[name]:.2f}" for name in row if name.endswith("/top1"))
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['train/loss']:.4f}{scores}  lr {row['lr']:.2e}  "
+        f"{row['crops_per_s']:.0f} crops/s  waiting {row['data_wait_share']:.0%}"
+    )

@@ -1,0 +1,112 @@
+"""A run folder: its settings, its metrics and its checkpoints.
+
+RUN/config.json          what rebuilds the run; compared when it is resumed
+RUN/metrics.csv, .jsonl  one row an epoch
+RUN/last.pt              resumable state
+RUN/last.safetensors     weights under timm's names; likewise ema and best
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cskd_pipeline.checkpoint import write_atomic
+from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
+
+FREE = frozenset({"train.eval_every", "train.checkpoint_every"})
+"""Settings that a resumed run may change; so is everything under "notes"."""
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / "last.pt"
+
+    def model(self, kind: str) -> Path:
+        """The weights file of "last", "ema" or "best"."""
+        return self.path / f"{kind}.safetensors"
+
+    def open(self, settings: Mapping[str, Any], *, resume: bool) -> None:
+        """Create the folder and record `settings`, or check that they are those of the run to resume.
+
+        Resuming a run that never started starts it, so that one command serves both.
+
+        Raises:
+            UsageError: the folder holds a run, and `resume` is False.
+            MismatchError: the run to resume has other settings.
+            DataError: the stored settings are damaged.
+            RetryError: the folder cannot be written.
+        """
+        settings = json.loads(json.dumps(settings))
+        config = self.path / "config.json"
+        if config.exists():
+            if not resume:
+                raise UsageError(f"{self.path} holds a run already; add --resume to go on, or give another folder")
+            _compare(_read_json(config), settings, folder=self.path)
+        elif self.path.is_dir() and any(file.suffix != ".writing" for file in self.path.iterdir()):
+            raise UsageError(f"{self.path} is not empty and holds no run; give another folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RetryError(f"cannot create {self.path} ({error.strerror}); check where it should be") from error
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        write_atomic(config, lambda file: file.write(text.encode()))
+
+    def read_metrics(self, *, epochs: int) -> list[dict[str, Any]]:
+        """The rows of the first `epochs` epochs; what a killed run wrote beyond its last checkpoint is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}); move it away to go on without the earlier rows") from error
+        return [row for row in rows if row["epoch"] <= epochs]
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace both metrics files; the CSV has a column for every name that occurs.
+
+        Raises:
+            RetryError: the storage is full, read-only or out of reach.
+        """
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomic(self.path / "metrics.jsonl", lambda file: file.write(lines.encode()))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path / "metrics.csv", lambda file: file.write(table.getvalue().encode()))
+
+
+def _compare(stored: Mapping[str, Any], given: Mapping[str, Any], *, folder: Path) -> None:
+    old, new = dict(_leaves(stored)), dict(_leaves(given))
+    differences = [
+        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in FREE and not name.startswith("notes.")
+    ]
+    if differences:
+        raise MismatchError(f"{folder} was started with other settings: {'; '.join(differences)}; give the stored ones")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); start again in another run folder") from error
+    return content

@@ -1,0 +1,98 @@
+"""Optional trackers that mirror the metrics of a run; CSV and JSON lines are always written besides."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.records.checks import require_choice
+
+Row = Mapping[str, float | int | None]
+
+
+class Tracker(Protocol):
+    """Somebody who is told every epoch's row."""
+
+    def log(self, row: Row) -> None:
+        """Take note of one epoch."""
+
+    def close(self) -> None:
+        """Write out what is pending."""
+
+
+class TensorBoardTracker:
+    """Scalars in `RUN/tensorboard`."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], done: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def log(self, row: Row) -> None:
+        """Every number of the row as a scalar."""
+        for name, value in row.items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, row["epoch"])
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()
+
+
+class WandbTracker:
+    """A Weights & Biases run named after the run folder, resumed under the same identity."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], done: int) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project="cskd-pipeline",
+            name=folder.name,
+            id=folder.name,
+            dir=str(folder),
+            config=dict(settings),
+            resume="allow",
+        )
+
+    def log(self, row: Row) -> None:
+        """The row as one step."""
+        self._run.log({name: value for name, value in row.items() if value is not None}, step=row["epoch"])
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = MappingProxyType(
+    {"tensorboard": TensorBoardTracker, "wandb": WandbTracker}
+)
+
+
+def require_trackers(names: tuple[str, ...]) -> None:
+    """Nothing, if there are trackers of these names and their packages are installed.
+
+    Raises:
+        UsageError: a name is unknown, or its package is missing (the extra that brings it has the same name).
+    """
+    for name in names:
+        require_choice("tracker", name, TRACKERS)
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UsageError(f"{name} is not installed; pip install 'cskd-pipeline[{name}]'") from error
+
+
+def create_trackers(names: tuple[str, ...], folder: Path, *, settings: Mapping[str, Any], done: int) -> list[Tracker]:
+    """The trackers of these names.
+
+    Args:
+        names: keys of `TRACKERS`, checked by `require_trackers`.
+        folder: the run folder.
+        settings: what to show as the run's configuration.
+        done: finished epochs, when the run is resumed.
+    """
+    return [TRACKERS[name](folder, settings, done) for name in names]

@@ -1,0 +1,158 @@
+"""A contract that every objective in the table keeps, and the combinations of their terms."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
+from cskd_pipeline.objectives import OBJECTIVES, Objective, create_objective, objective_from_json, objective_to_json
+from cskd_pipeline.records.batch import MixedLabels, StudentOutput
+from cskd_pipeline.records.targets import RATIO_STEPS, Targets
+
+B, C, H, W = 4, 6, 2, 2
+
+MODES: list[dict[str, Any]] = [{"mode": "hard"}, {"mode": "soft", "temperature": 2.0}]
+CASES = [
+    create_objective(name, **settings) for name in OBJECTIVES for settings in ([{}] if name == "supervised" else MODES)
+]
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def output() -> StudentOutput:
+    heads = normal(B, C, seed=1), normal(B, C, seed=2), normal(B, C, H, W, seed=3)
+    return StudentOutput(*(head.requires_grad_() for head in heads))
+
+
+def labels() -> MixedLabels:
+    weight_B = torch.tensor([1.0, 0.3, 0.5, 0.0])
+    return MixedLabels(torch.tensor([0, 1, 2, 3]), torch.tensor([0, 5, 2, 4]), weight_B, smoothing=0.1)
+
+
+def targets(*kinds: str, steps: int = 40000) -> Targets:
+    g, d = normal(B, C, seed=4), normal(B, C, H, W, seed=5)
+    hard = {"hard_global_B": g.argmax(1), "hard_dense_BHW": fuse(d, g, ratio_steps=steps).argmax(1)}
+    soft = {"logits_global_BC": g, "logits_dense_BCHW": d}
+    return Targets(steps, **{**(hard if "hard" in kinds else {}), **(soft if "soft" in kinds else {})})
+
+
+@pytest.mark.parametrize("objective", CASES, ids=str)
+def test_every_objective_gives_one_finite_fp32_value_an_example(objective: Objective) -> None:
+    loss_B = objective(output(), labels(), targets(*objective.needs) if objective.needs else None)
+    assert loss_B.shape == (B,) and loss_B.dtype == torch.float32
+    assert bool(loss_B.isfinite().all())
+
+
+@pytest.mark.parametrize("objective", CASES, ids=str)
+def test_every_objective_reaches_every_head_that_it_claims_to_train(objective: Objective) -> None:
+    heads = output()
+    objective(heads, labels(), targets(*objective.needs)).sum().backward()  # type: ignore[no-untyped-call]
+    for logits in (heads.cls_BC, heads.dist_BC, heads.dense_BCHW if objective.dense else None):
+        assert logits is None or (logits.grad is not None and bool(logits.grad.abs().sum((1,)).all()))
+    assert objective.dense or (heads.dense_BCHW is not None and heads.dense_BCHW.grad is None)
+
+
+@pytest.mark.parametrize("objective", CASES, ids=str)
+def test_an_example_is_judged_by_itself(objective: Objective) -> None:
+    whole = objective(output(), labels(), targets(*objective.needs))
+    o, y, t = output(), labels(), targets(*objective.needs)
+    part = StudentOutput(*(head[1:2] for head in (o.cls_BC, o.dist_BC, o.dense_BCHW) if head is not None))
+    fields = ("hard_global_B", "hard_dense_BHW", "logits_global_BC", "logits_dense_BCHW")
+    one = Targets(t.ratio_steps, *(None if getattr(t, f) is None else getattr(t, f)[1:2] for f in fields))
+    label = MixedLabels(y.first_B[1:2], y.second_B[1:2], y.weight_B[1:2], y.smoothing)
+    torch.testing.assert_close(objective(part, label, one), whole[1:2])
+
+
+@pytest.mark.parametrize("objective", CASES, ids=str)
+def test_every_objective_survives_json_and_prints_its_name(objective: Objective) -> None:
+    written = json.loads(json.dumps(objective_to_json(objective)))
+    assert written["name"] == objective.name and objective_from_json(written) == objective
+
+
+@pytest.mark.parametrize("objective", CASES, ids=str)
+def test_every_schedule_stays_within_its_bounds(objective: Objective) -> None:
+    steps = [objective.ratio_steps(epoch, 300) for epoch in range(300)]
+    assert all(isinstance(step, int) and 0 <= step <= RATIO_STEPS for step in steps)
+    assert steps == sorted(steps, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "formula"),
+    [
+        ("linear", lambda x: 1 - x),
+        ("x2", lambda x: (1 - x) ** 2),
+        ("cos", lambda x: math.cos(math.pi * x / 2)),
+        ("local", lambda x: 1.0),
+        ("global", lambda x: 0.0),
+    ],
+)
+def test_schedules_are_the_published_formulas(schedule: str, formula: Any) -> None:
+    objective = create_objective("cskd", schedule=schedule)
+    for epoch in range(300):
+        assert objective.ratio_steps(epoch, 300) / RATIO_STEPS == pytest.approx(formula(epoch / 300), abs=2**-17)
+
+
+@pytest.mark.parametrize("name", ["deit", "cskd"])
+def test_hard_targets_from_logits_give_the_loss_of_stored_hard_targets(name: str) -> None:
+    objective = create_objective(name)
+    stored = objective(output(), labels(), targets("hard"))
+    assert torch.equal(stored, objective(output(), labels(), targets("soft")))
+
+
+def test_cskd_adds_its_three_terms_with_their_weights() -> None:
+    o, t = output(), targets("hard", "soft")
+    assert o.dist_BC is not None and o.dense_BCHW is not None
+    assert t.hard_global_B is not None and t.hard_dense_BHW is not None
+    assert t.logits_global_BC is not None and t.logits_dense_BCHW is not None
+    truth = soft_target_cross_entropy(o.cls_BC, labels().probabilities_BC(C))
+    hard = 0.7 * truth + 0.3 * hard_global(o.dist_BC, t.hard_global_B) + 2 * hard_dense(o.dense_BCHW, t.hard_dense_BHW)
+    torch.testing.assert_close(create_objective("cskd", alpha=0.3, weight=2.0)(o, labels(), t), hard)
+    fused = fuse(t.logits_dense_BCHW, t.logits_global_BC, ratio_steps=t.ratio_steps)
+    soft = (
+        0.5 * truth
+        + 0.5 * soft_global(o.dist_BC, t.logits_global_BC, temperature=2.0)
+        + soft_dense(o.dense_BCHW, fused, temperature=2.0)
+    )
+    torch.testing.assert_close(create_objective("cskd", mode="soft", temperature=2.0)(o, labels(), t), soft)
+
+
+def test_deit_is_cskd_without_the_dense_term() -> None:
+    t = targets("hard")
+    deit = create_objective("deit")(output(), labels(), t)
+    torch.testing.assert_close(deit, create_objective("cskd", weight=0.0)(output(), labels(), t))
+
+
+def test_supervised_is_the_mean_of_the_heads_that_there_are() -> None:
+    o = output()
+    assert o.dist_BC is not None
+    probabilities = labels().probabilities_BC(C)
+    cls, dist = (soft_target_cross_entropy(head, probabilities) for head in (o.cls_BC, o.dist_BC))
+    supervised = create_objective("supervised")
+    torch.testing.assert_close(supervised(o, labels(), None), (cls + dist) / 2)
+    torch.testing.assert_close(supervised(StudentOutput(o.cls_BC), labels(), None), cls)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("cksd", {}, "did you mean 'cskd'"),
+        ("cskd", {"mode": "sofd"}, "did you mean 'soft'"),
+        ("cskd", {"schedule": "quadratic"}, "choose one of linear, x2, cos"),
+        ("cskd", {"weigth": 1.0}, "did you mean 'weight'"),
+        ("deit", {"alpha": 1.5}, "at most 1, found 1.5"),
+        ("deit", {"temperature": 0}, "greater than 0, found 0"),
+        ("supervised", {"alpha": 0.5}, "no field 'alpha'"),
+    ],
+)
+def test_wrong_settings_are_refused_with_what_is_allowed(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_objective(name, **settings)
