@@ -1,0 +1,174 @@
+"""Does one store train better students? On real images: a teacher, its store, and a small ViT four ways.
+
+    python experiments/real_images.py cifar10-small DATA/cifar10-small --out runs/cifar10-small
+    python experiments/real_images.py --table runs/*/results.json
+
+Each run is a `cskd-pipeline` command; the commands and what came out go to OUT/results.json, runs that are finished
+are not repeated, and `--table` prints the rows of docs/results.md. Sizes are for two processor cores; `--scale` multiplies
+the epochs where there is a GPU, `--seeds` repeats the students.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# The folder layout and the sizes of a set: crops, patches, the teacher's grid, epochs of teacher and student, stored seeds.
+SETS = {
+    "cifar10-small": {"size": 32, "patch": 4, "output_stride": 8, "teacher_epochs": 15, "epochs": 15, "stored": 5},
+    "imagenette160": {"size": 64, "patch": 8, "output_stride": 16, "teacher_epochs": 25, "epochs": 25, "stored": 10},
+    "tiny_imagenet": {"size": 64, "patch": 8, "output_stride": 16, "teacher_epochs": 15, "epochs": 15, "stored": 5},
+}
+TEACHER = "resnet10t"
+METHODS = {
+    "supervised": ["--objective", "supervised"],
+    "deit": ["--objective", "deit"],
+    "cskd": ["--objective", "cskd"],
+    "cskd live": ["--objective", "cskd"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", nargs="?", choices=SETS)
+    parser.add_argument("data", nargs="?", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--scale", type=int, default=1, help="times the epochs")
+    parser.add_argument("--seeds", type=int, default=1, help="students per method")
+    parser.add_argument("--workers", default="0")
+    parser.add_argument("--table", nargs="+", type=Path, metavar="JSON")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table([json.loads(path.read_text()) for path in arguments.table]))
+    elif arguments.set and arguments.data and arguments.out:
+        run_set(arguments)
+    else:
+        parser.error("give a set, its folder and --out, or --table")
+
+
+def run_set(arguments: argparse.Namespace) -> None:
+    plan, out = SETS[arguments.set], arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    size, patch = plan["size"], plan["patch"]
+    common = ["--data", str(arguments.data), "--workers", arguments.workers]
+    optimiser = ["--batch-size", "128", "--warmup-epochs", "1", "--ema-decay", "0", "--drop-path", "0"]
+    results = {"set": arguments.set, "teacher": TEACHER, "plan": plan, "scale": arguments.scale, "rows": []}
+
+    teacher = out / "teacher"
+    teacher_epochs = str(plan["teacher_epochs"] * arguments.scale)
+    execute(
+        out,
+        ["train", *common, "--student", TEACHER, "--recipe", "plain", "--size", str(size), "--epochs", teacher_epochs]
+        + [*optimiser, "--lr", "2e-3", "--eval-every", "5", "--out", str(teacher)],
+    )
+    results["rows"].append(row("teacher", 0, teacher, ["cls"], commands(out)[-1]))
+    source = ["--teacher", TEACHER, "--teacher-weights", str(teacher / "last.safetensors")]
+    source += ["--teacher-arg", f"output_stride={plan['output_stride']}"]
+    store = out / "labels.zarr"
+    stored = f"0:{plan['stored'] * arguments.scale}"
+    began = time.monotonic()
+    execute(out, ["precompute", *common, *source, "--size", str(size), "--seeds", stored, "--out", str(store)])
+    if not (out / "precompute_s").exists():
+        (out / "precompute_s").write_text(str(time.monotonic() - began))
+    inspected = capture(["inspect", str(store), "--json"])
+    results["store"] = {
+        "bytes_per_crop": inspected["bytes_per_crop"],
+        "crops": inspected["crops"],
+        "grid": inspected["header"]["grid"],
+        "precompute_s": float((out / "precompute_s").read_text()),
+    }
+    small = ["--student", "deit_ti"]
+    for pair in (f"img_size={size}", f"patch_size={patch}", "embed_dim=96", "depth=4", "num_heads=3"):
+        small += ["--student-arg", pair]
+    epochs = ["--epochs", str(plan["epochs"] * arguments.scale)]
+    for seed in range(arguments.seeds):
+        for method, objective in METHODS.items():
+            targets = ["--labels", str(store)]
+            if method.endswith("live"):
+                targets = [*source, "--size", str(size), "--seeds", stored]
+            folder = out / f"{method.replace(' ', '-')}-{seed}"
+            execute(
+                out,
+                ["train", *common, *targets, *small, *objective, *optimiser, *epochs, "--seed", str(seed)]
+                + ["--lr", "1e-3", "--eval-every", "5", "--out", str(folder)],
+            )
+            heads = ["cls", "two_head"] + (["three_head"] if "cskd" in method else [])
+            results["rows"].append(row(method, seed, folder, heads, commands(out)[-1]))
+            same = out / f"cskd-{seed}" / "last.safetensors"
+            if method == "cskd live":
+                results["rows"][-1]["bit_identical_to_stored"] = same.read_bytes() == (folder / same.name).read_bytes()
+            (out / "results.json").write_text(json.dumps(results, indent=1))
+    print(table([results]))
+
+
+def execute(out: Path, command: list[str]) -> None:
+    """Run a `cskd-pipeline` command unless its result is there, and remember it."""
+    line = shlex.join(["cskd-pipeline", *command])
+    with (out / "commands.txt").open("a") as file:
+        file.write(line + "\n")
+    target = Path(command[command.index("--out") + 1])
+    if (target / "metrics.jsonl").exists():
+        command = [*command, "--resume"]
+    print(line, file=sys.stderr, flush=True)
+    subprocess.run(["cskd-pipeline", *command], check=True)
+
+
+def commands(out: Path) -> list[str]:
+    return (out / "commands.txt").read_text().splitlines()
+
+
+def capture(command: list[str]) -> dict:
+    return json.loads(subprocess.run(["cskd-pipeline", *command], check=True, capture_output=True, text=True).stdout)
+
+
+def row(method: str, seed: int, folder: Path, heads: list[str], command: str) -> dict:
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "method": method,
+        "seed": seed,
+        "top1": {head: metrics[-1][f"model/{head}/top1"] for head in heads},
+        "epoch_s": statistics.median(entry["seconds"] for entry in metrics),
+        "epochs": len(metrics),
+        "command": command,
+    }
+
+
+def table(results: list[dict]) -> str:
+    lines = ["| set | run | epochs | top-1 cls | two-head | three-head | s/epoch |", "|---|---|---|---|---|---|---|"]
+    for result in results:
+        methods = dict.fromkeys(entry["method"] for entry in result["rows"])
+        for method in methods:
+            rows = [entry for entry in result["rows"] if entry["method"] == method]
+
+            def score(head: str, rows: list[dict] = rows) -> str:
+                values = [entry["top1"][head] for entry in rows if head in entry["top1"]]
+                if not values:
+                    return ""
+                spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+                return f"{statistics.mean(values):.1f}{spread}"
+
+            seconds = statistics.median(entry["epoch_s"] for entry in rows)
+            lines.append(
+                f"| {result['set']} | {method} | {rows[0]['epochs']} | {score('cls')} | {score('two_head')} | "
+                f"{score('three_head')} | {seconds:.1f} |"
+            )
+    lines += ["", "| set | grid | bytes per crop | crops stored | precompute, s | live = stored weights |", "|---|---|---|---|---|---|"]
+    for result in results:
+        store = result["store"]
+        same = [entry["bit_identical_to_stored"] for entry in result["rows"] if "bit_identical_to_stored" in entry]
+        verdict = f"{sum(same)} of {len(same)} bit-identical"
+        lines.append(
+            f"| {result['set']} | {store['grid'][0]} x {store['grid'][1]} | {store['bytes_per_crop']['total']:.1f} | "
+            f"{store['crops']:,} | {store['precompute_s']:.0f} | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
