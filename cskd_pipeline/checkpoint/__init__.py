@@ -1,7 +1,6 @@
 """Checkpoints: a resumable training state, and models for others to use; replaced whole or not at all."""
 
-from cskd_pipeline.checkpoint.atomic import write_atomic
 from cskd_pipeline.checkpoint.model_file import read_metadata, save_model
 from cskd_pipeline.checkpoint.state_file import load_state, save_state
 
-__all__ = ["load_state", "read_metadata", "save_model", "save_state", "write_atomic"]
+__all__ = ["load_state", "read_metadata", "save_model", "save_state"]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS, fused
 
 _TOLERANCE = 8 * 2.0**-24  # > 2E / M: 4.01 u for the scores, the rest for the float64 evaluation itself
 _CELLS = 1 << 24  # scores evaluated at a time; bounds memory
@@ -40,14 +40,6 @@ class Segments:
     position_M: Tensor
     start_M: Tensor
     winner_M: Tensor
-
-
-def fused(dense: Tensor, global_: Tensor, ratio_steps: int | Tensor) -> Tensor:
-    """fp32 r*d + (1-r)*g with r = ratio_steps/65536: two products and a sum, each rounded once."""
-    if isinstance(ratio_steps, Tensor):
-        r = ratio_steps.to(torch.float32) / RATIO_STEPS
-        return dense * r + global_ * (1 - r)
-    return dense * (ratio_steps / RATIO_STEPS) + global_ * ((RATIO_STEPS - ratio_steps) / RATIO_STEPS)
 
 
 def envelope(dense_NC: Tensor, global_NC: Tensor) -> Segments:

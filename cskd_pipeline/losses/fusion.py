@@ -7,20 +7,14 @@ import dataclasses
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.targets import RATIO_STEPS, Targets
+from cskd_pipeline.records.ratio import RATIO_STEPS, fused
+from cskd_pipeline.records.targets import Targets
 
 
 def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:
-    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536.
-
-    Two products, each rounded, then one rounded sum: stored hard targets are exact with respect to this order,
-    so it must not become a lerp or a fused multiply-add. r and 1 - r are exact in fp32.
-    """
+    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536; see `fused`."""
     assert 0 <= ratio_steps <= RATIO_STEPS, ratio_steps
-    ratio = ratio_steps / RATIO_STEPS
-    local_BCHW = dense_BCHW.float() * ratio
-    shared_BC11 = (global_BC.float() * (1 - ratio))[:, :, None, None]
-    return local_BCHW + shared_BC11
+    return fused(dense_BCHW.float(), global_BC.float()[:, :, None, None], ratio_steps)
 
 
 def harden(targets: Targets) -> Targets:

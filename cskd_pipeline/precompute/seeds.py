@@ -6,7 +6,8 @@ import re
 
 from cskd_pipeline.errors import UsageError
 
-MAX_SEED = 999_999_999
+MAX_SEEDS = 100_000
+"""A request for more is taken for a slip: a seed costs a pass of the teacher over the data."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -24,5 +25,7 @@ def parse_seeds(text: str) -> list[int]:
         stop = int(match[2]) if match[2] is not None else first + 1
         if stop <= first:
             raise UsageError(f"--seeds {text!r} names no seed in {part.strip()!r}: the end is not included")
+        if stop - first > MAX_SEEDS:
+            raise UsageError(f"--seeds {text!r} names {stop - first:,} seeds, at most {MAX_SEEDS:,} are taken at once")
         seeds.update(range(first, stop))
     return sorted(seeds)

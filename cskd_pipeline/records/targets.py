@@ -6,8 +6,6 @@ import dataclasses
 
 from torch import Tensor
 
-from cskd_pipeline.records.ratio import RATIO_STEPS as RATIO_STEPS
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Targets:

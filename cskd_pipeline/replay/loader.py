@@ -16,7 +16,7 @@ from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.crops.render import render
-from cskd_pipeline.errors import CskdError
+from cskd_pipeline.errors import CskdError, RetryError
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex
 
@@ -46,12 +46,20 @@ class CropLoader:
 
         Raises:
             DataError: an image cannot be read or decoded; names it.
+            RetryError: a worker process was killed.
         """
         self._wanted.batches = batches
-        for batch in self._batches:
-            if isinstance(batch, CskdError):
-                raise batch
-            yield batch
+        try:
+            for batch in self._batches:
+                if isinstance(batch, CskdError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RetryError(
+                "a process that makes crops was killed, most likely for want of memory; give fewer --workers"
+            ) from error
 
 
 class _Wanted(Sampler[Any]):

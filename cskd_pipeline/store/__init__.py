@@ -5,6 +5,7 @@
 
 from cskd_pipeline.store.check import BadFile, check_files
 from cskd_pipeline.store.header import StoreHeader, default_block
+from cskd_pipeline.store.opening import require_store_or_room
 from cskd_pipeline.store.reader import StoreReader
 from cskd_pipeline.store.summary import StoreSummary, summarise
 from cskd_pipeline.store.writer import StoreWriter
@@ -17,5 +18,6 @@ __all__ = [
     "StoreWriter",
     "check_files",
     "default_block",
+    "require_store_or_room",
     "summarise",
 ]

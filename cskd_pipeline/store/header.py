@@ -42,6 +42,9 @@ class StoreHeader(Record):
             raise UsageError(f"a label store has format {FORMAT!r}, found {self.format!r}")
         if self.format_version != FORMAT_VERSION:
             raise UsageError(f"this version reads format {FORMAT_VERSION}, found {self.format_version!r}")
+        for name in ("name", "split", "samples", "classes", "digest"):
+            if name not in self.data:
+                raise UsageError(f"a label store says which data it belongs to; {name} is missing")
         if self.block < 2 or self.block % 2:
             raise UsageError(f"a block needs an even number of samples, found {self.block}")
 

@@ -7,12 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
+from cskd_pipeline.records.durable import writing
 from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
+
+LOCK = ".lock"
+"""Name of the file that the one writer locks."""
 
 
 def is_store(path: Path) -> bool:
     """Whether a zarr group with our attributes lies at `path`."""
     return _attributes(path).get("format") == FORMAT
+
+
+def require_store_or_room(path: Path) -> None:
+    """Nothing, if `path` is a label store, or a new one can be made there.
+
+    Raises:
+        DataError: something else lies there.
+        RetryError: it cannot be told.
+    """
+    with writing(path):
+        if not path.exists() or is_store(path):
+            return
+        # An empty folder will do, and so will what a store's creation left when it was cut off.
+        if path.is_dir() and all(e.name == LOCK or e.name.endswith(".partial") for e in path.iterdir()):
+            return
+        raise DataError(f"{path} exists and is no label store; give another --out, or remove it")
 
 
 def read_header(path: Path) -> StoreHeader:

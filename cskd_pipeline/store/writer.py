@@ -16,12 +16,12 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from cskd_pipeline.encodings import EncodedRows, Encoding, FieldSpec, encoding_from_json
-from cskd_pipeline.errors import DataError, RetryError
+from cskd_pipeline.errors import RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, commit_path, file_facts
 from cskd_pipeline.store.header import StoreHeader
-from cskd_pipeline.store.opening import is_store, read_header
+from cskd_pipeline.store.opening import LOCK, is_store, read_header, require_store_or_room
 
 _ZSTD = ZstdCodec(level=3, checksum=True)  # the checksum is what makes a flipped bit an error
 
@@ -44,10 +44,9 @@ class StoreWriter:
         self.path, self.header = path, header
         self.encoding: Encoding = encoding_from_json(header.encoding)
         with writing(path):
-            if path.exists() and not is_store(path) and (not path.is_dir() or any(path.iterdir())):
-                raise DataError(f"{path} exists and is no label store; give another --out, or remove it")
+            require_store_or_room(path)
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -56,9 +55,9 @@ class StoreWriter:
             try:
                 if is_store(path):
                     read_header(path).require_same(header, where=str(path))
-                self._root = zarr.open_group(path, mode="a", zarr_format=3)
-                if not is_store(path):
-                    self._root.attrs.update(header.to_json())
+                    self._root = zarr.open_group(path, mode="a", zarr_format=3)
+                else:  # in one step: there is no group without its attributes, whenever the process ends
+                    self._root = zarr.create_group(path, zarr_format=3, attributes=header.to_json())
                     sync(path / "zarr.json")
                     sync(path)
             except BaseException:

@@ -96,6 +96,7 @@ def _pretrained(tag: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(tag, pretrained=True, **arguments)
     except Exception as error:  # the hub's client, the network and timm raise many kinds for one thing
+        build_model(tag.split(".")[0], classes=2, args=arguments, option="--teacher-arg")  # were they to blame?
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"no pretrained weights of {tag} within reach ({reason}); "

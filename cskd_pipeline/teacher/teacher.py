@@ -40,7 +40,7 @@ class Teacher:
         forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self._forward
         self._run = torch.compile(forward) if spec.compile else forward
         with torch.inference_mode():
-            dense, _, _ = self._forward(torch.zeros(1, 3, size, size, device=device))
+            dense = self._probe(torch.zeros(1, 3, size, size, device=device))
         self.grid = (dense.shape[1], dense.shape[2])
 
     @property
@@ -60,6 +60,19 @@ class Teacher:
         """Largest |mean of dense - head|, and the share of crops whose global winner differs between the two."""
         _, mean, head = self._chunk(pixels_b3SS[: self.spec.chunk])
         return float((mean - head).abs().max()), float((mean.argmax(1) != head.argmax(1)).double().mean())
+
+    def _probe(self, pixels: Tensor) -> Tensor:
+        try:
+            return self._forward(pixels)[0]
+        # What models say to an input that they do not take, and those without timm's two-part forward pass.
+        except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, LookupError) as error:
+            if isinstance(error, UsageError):
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"teacher {self.spec.model} gives no dense logits for crops of {pixels.shape[2]} x {pixels.shape[3]} "
+                f"pixels ({reason}); choose a CNN such as regnety_160 or resnet50, or another --size"
+            ) from error
 
     def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         crops = len(pixels_b3SS)

@@ -23,7 +23,7 @@ from cskd_pipeline.errors import DataError, StoppedError
 from cskd_pipeline.evaluate import Score, evaluate
 from cskd_pipeline.evaluate.ranks import any_rank, on_first_rank
 from cskd_pipeline.objectives import Objective, objective_to_json
-from cskd_pipeline.records.targets import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS
 from cskd_pipeline.student import Student, plain_state_dict
 from cskd_pipeline.train.config import TrainConfig
 from cskd_pipeline.train.learner import Learner, NonFiniteError

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cskd_pipeline.checkpoint import write_atomic
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
+from cskd_pipeline.records.durable import write_atomic
 
 FREE = frozenset({"train.eval_every", "train.checkpoint_every"})
 """Settings that a resumed run may change; so is everything under "notes"."""
@@ -33,6 +33,20 @@ class RunFolder:
         """The weights file of "last", "ema" or "best"."""
         return self.path / f"{kind}.safetensors"
 
+    def require_free(self, *, resume: bool) -> None:
+        """Nothing, if a run can begin here, or go on where `resume` asks for it.
+
+        Raises:
+            UsageError: the folder holds a run and `resume` is False, or it holds something else.
+        """
+        if (self.path / "config.json").exists():
+            if not resume:
+                raise UsageError(f"{self.path} holds a run already; add --resume to go on, or give another folder")
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a folder for the run")
+        elif self.path.is_dir() and any(file.suffix != ".writing" for file in self.path.iterdir()):
+            raise UsageError(f"{self.path} is not empty and holds no run; give another folder")
+
     def open(self, settings: Mapping[str, Any], *, resume: bool) -> None:
         """Create the folder and record `settings`, or check that they are those of the run to resume.
 
@@ -46,12 +60,9 @@ class RunFolder:
         """
         settings = json.loads(json.dumps(settings))
         config = self.path / "config.json"
+        self.require_free(resume=resume)
         if config.exists():
-            if not resume:
-                raise UsageError(f"{self.path} holds a run already; add --resume to go on, or give another folder")
             _compare(_read_json(config), settings, folder=self.path)
-        elif self.path.is_dir() and any(file.suffix != ".writing" for file in self.path.iterdir()):
-            raise UsageError(f"{self.path} is not empty and holds no run; give another folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -88,12 +99,20 @@ class RunFolder:
 def _compare(stored: Mapping[str, Any], given: Mapping[str, Any], *, folder: Path) -> None:
     old, new = dict(_leaves(stored)), dict(_leaves(given))
     differences = [
-        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        f"{name} is {_shown(old.get(name))} there and {_shown(new.get(name))} here"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and name not in FREE and not name.startswith("notes.")
     ]
     if differences:
-        raise MismatchError(f"{folder} was started with other settings: {'; '.join(differences)}; give the stored ones")
+        raise MismatchError(
+            f"{folder} was started with other settings: {'; '.join(differences)}; give the same, or another --out"
+        )
+
+
+def _shown(value: Any) -> str:
+    """The value, or where it is long (class names, seeds) its ends."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:50]} ... {text[-20:]}"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,178 @@
+"""Stage 1: the store holds what the teacher says about every crop, however the work was cut up."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding
+from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
+from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, precompute, recompute, warn_of_gap
+from cskd_pipeline.replay import CropLoader
+from cskd_pipeline.samples import open_split
+from cskd_pipeline.store import StoreReader, StoreWriter
+from cskd_pipeline.teacher import load_teacher
+
+RECIPE = dataclasses.replace(RECIPES["deit"], size=32, group=16)
+
+
+def make_job(toy: Path, weights: Path, encoding: Encoding | None = None, **changes: object) -> PrecomputeJob:
+    index = open_split(str(toy), "train")
+    teacher = load_teacher(
+        "test_resnet",
+        classes=3,
+        size=32,
+        device=torch.device("cpu"),
+        weights=weights,
+        args={"output_stride": 8},
+        chunk=16,
+    )
+    job = PrecomputeJob(index, RECIPE, teacher, encoding or HardEncoding(positions=16, classes=3), block=32)
+    return dataclasses.replace(job, **changes)
+
+
+def fill(job: PrecomputeJob, path: Path, seeds: list[int], *, workers: int = 0) -> int:
+    with StoreWriter(path, job.header) as writer:
+        return precompute(job, writer, seeds, workers=workers, report=lambda line: None)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_stored_logits_are_those_of_each_crop_alone(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    job = make_job(toy, teacher_weights, FullEncoding(positions=16, classes=3, dtype="float32"))
+    fill(job, tmp_path / "s.zarr", [3])
+    store = StoreReader(tmp_path / "s.zarr")
+    total, spec = len(job.index), job.teacher.spec
+    loader = CropLoader(job.index, RECIPE, workers=0)
+    for block in range(store.header.blocks):
+        encoded, crc = store.read_block(3, block)
+        for row, sample in list(enumerate(store.header.rows(block)))[::7]:
+            pair = np.unique([sample, RECIPE.partners(3, [sample], total=total)[0]])
+            batch = next(loader.load([(np.full(len(pair), 3), pair)]))
+            at = int(np.flatnonzero(pair == sample)[0])
+            pixels = batch.pixels(RECIPE, mean=spec.mean, std=spec.std, device=torch.device("cpu"))
+            dense, global_ = job.teacher(pixels)
+            expected = torch.cat([global_[at : at + 1], dense[at]]).numpy()
+            assert encoded.rows[row].tobytes() == expected.tobytes()
+            assert crc[row] == batch.crc_B[at]
+
+
+def test_the_store_does_not_depend_on_workers_or_interruptions(
+    toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(toy, teacher_weights)
+    assert fill(job, tmp_path / "once.zarr", [0, 1]) == 2 * len(job.index)
+    fill(job, tmp_path / "workers.zarr", [0, 1], workers=2)
+    assert content(tmp_path / "workers.zarr") == content(tmp_path / "once.zarr")
+
+    real, calls = StoreWriter.write_block, []
+
+    def interrupted(self: StoreWriter, *args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StoreWriter, "write_block", interrupted)
+    with pytest.raises(StoppedError, match="3 blocks were committed"):
+        fill(job, tmp_path / "stopped.zarr", [0, 1])
+    monkeypatch.undo()
+    monkeypatch.setenv("CSKD_CACHE", str(toy.parent))
+    assert fill(job, tmp_path / "stopped.zarr", [0, 1]) == 2 * len(job.index) - 3 * 32
+    assert fill(job, tmp_path / "stopped.zarr", [0, 1]) == 0
+    assert content(tmp_path / "stopped.zarr") == content(tmp_path / "once.zarr")
+
+
+def test_seeds_can_be_added_later(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    job = make_job(toy, teacher_weights)
+    fill(job, tmp_path / "s.zarr", [0])
+    before = content(tmp_path / "s.zarr")
+    fill(job, tmp_path / "s.zarr", [0, 7])
+    after = content(tmp_path / "s.zarr")
+    assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0, 7]
+    assert {name: after[name] for name in before} == before
+
+
+def test_another_job_is_refused(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    job = make_job(toy, teacher_weights)
+    fill(job, tmp_path / "s.zarr", [0])
+    before = content(tmp_path / "s.zarr")
+    for other, field in [
+        (
+            dataclasses.replace(job, recipe=dataclasses.replace(RECIPE, erase=0.0)),
+            "recipe.erase is 0.25 in the store, 0.0",
+        ),
+        (
+            dataclasses.replace(job, encoding=FullEncoding(positions=16, classes=3)),
+            "encoding.name is hard in the store, full",
+        ),
+        (dataclasses.replace(job, index=open_split(str(toy), "test")), "data.digest"),
+        (dataclasses.replace(job, block=64), "block is 32 in the store, 64"),
+    ]:
+        with pytest.raises(MismatchError) as caught:
+            fill(other, tmp_path / "s.zarr", [1])
+        assert field in str(caught.value)
+    assert content(tmp_path / "s.zarr") == before
+
+
+def test_a_block_that_cuts_groups_is_refused(toy: Path, teacher_weights: Path) -> None:
+    with pytest.raises(MismatchError, match="block of 24 samples cuts through groups of 16"):
+        _ = make_job(toy, teacher_weights, block=24).header
+
+
+@pytest.mark.parametrize(
+    "encoding", [HardEncoding(positions=16, classes=3, palette=5, changes=2), None], ids=["spill", "hard"]
+)
+def test_recompute_agrees_with_an_honest_store_and_finds_a_false_one(
+    toy: Path, teacher_weights: Path, tmp_path: Path, encoding: Encoding | None
+) -> None:
+    job = make_job(toy, teacher_weights, encoding)
+    fill(job, tmp_path / "s.zarr", [0, 1])
+    store = StoreReader(tmp_path / "s.zarr")
+    checked, differences = recompute(job, store, crops=60, key=1, workers=0)
+    assert checked >= 60 and differences == []
+
+    with StoreWriter(tmp_path / "s.zarr", job.header) as writer:
+        for seed in (0, 1):
+            for block in range(writer.header.blocks):
+                encoded, crc = store.read_block(seed, block)
+                rolled = dataclasses.replace(encoded, rows=np.roll(encoded.rows, 1, axis=0))
+                writer.write_block(seed, block, rolled, np.roll(crc, 1), versions={})
+    _, differences = recompute(job, store, crops=60, key=1, workers=0)
+    assert {difference.what for difference in differences} == {"pixels", "targets"}
+
+
+def test_the_gap_between_the_two_global_logits_is_reported(toy: Path, teacher_weights: Path) -> None:
+    lines: list[str] = []
+    job = make_job(toy, teacher_weights)
+    assert warn_of_gap(job, seed=0, report=lines.append) < 1e-4
+    assert lines == []
+    job.teacher._model.fc = torch.nn.Sequential(torch.nn.GELU(), job.teacher._model.fc)
+    assert warn_of_gap(job, seed=0, report=lines.append) > 1e-2
+    assert "not the mean of its dense logits" in lines[0]
+
+
+def test_logits_that_are_not_finite_stop_before_anything_is_committed(
+    toy: Path, teacher_weights: Path, tmp_path: Path
+) -> None:
+    job = make_job(toy, teacher_weights)
+    job.teacher._model.fc.bias[1] = torch.nan
+    with pytest.raises(DataError, match="not finite"):
+        fill(job, tmp_path / "s.zarr", [0])
+    assert StoreReader(tmp_path / "s.zarr").seeds() == []
+
+
+def test_seeds_are_parsed() -> None:
+    assert parse_seeds("7") == [7]
+    assert parse_seeds("0:3") == [0, 1, 2]
+    assert parse_seeds("5, 0:2,1") == [0, 1, 5]
+    for text in ("", "a", "3:1", "3:3", "1-4", "0:", ":5", "0:5:2", "-1", "1,,2", "99999999999"):
+        with pytest.raises(UsageError, match="--seeds"):
+            parse_seeds(text)

@@ -1,0 +1,99 @@
+"""Orders show every crop they promise, once, with mix partners side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.replay.order import EpochOrder, block_batches, order_key, permutation
+
+DEIT = dataclasses.replace(RECIPES["deit"], group=8)
+PLAIN = RECIPES["plain"]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    total=st.integers(40, 120),
+    repeats=st.integers(1, 4),
+    epoch=st.integers(0, 50),
+    mixes=st.booleans(),
+    key=st.integers(0, 9),
+)
+def test_an_epoch_shows_whole_pairs_of_the_right_seeds(
+    total: int, repeats: int, epoch: int, mixes: bool, key: int
+) -> None:
+    recipe = DEIT if mixes else PLAIN
+    order = EpochOrder(recipe, tuple(range(5)), total, batch=2, repeats=repeats, key=key)
+    seeds, samples = order.crops(epoch)
+    shown = set(zip(seeds.tolist(), samples.tolist(), strict=True))
+    assert len(shown) == len(seeds), "no crop twice"
+    assert set(seeds.tolist()) == set(order.epoch_seeds(epoch))
+    assert order.batches * order.batch <= len(seeds)
+    by_seed = [{s for seed, s in shown if seed == wanted} for wanted in order.epoch_seeds(epoch)]
+    assert all(chosen == by_seed[0] for chosen in by_seed), "every seed shows the same samples"
+    if repeats == 1:
+        assert by_seed[0] == set(range(total))
+    else:
+        assert len(by_seed[0]) <= -(-total // (recipe.group * repeats)) * recipe.group
+    used = order.batches * 2
+    for row in range(0, used, 2):
+        if mixes and seeds[row] == seeds[row + 1]:
+            partner = recipe.partners(int(seeds[row]), samples[row : row + 1], total=total)[0]
+            assert partner in (samples[row], samples[row + 1])
+
+
+def test_partners_share_a_batch_of_any_even_size() -> None:
+    for batch in (2, 6, 10, 34):
+        order = EpochOrder(DEIT, (3, 4), 101, batch=batch, key=1)
+        _, samples = order.crops(0)
+        for start in range(0, order.batches * batch, batch):
+            mine = samples[start : start + batch]
+            assert set(DEIT.partners(3, mine, total=101).tolist()) == set(mine.tolist())
+
+
+def test_orders_are_reproducible_and_differ_between_epochs_and_keys() -> None:
+    order = EpochOrder(DEIT, (0, 1), 64, batch=8)
+    again = EpochOrder(DEIT, (0, 1), 64, batch=8)
+    other = EpochOrder(DEIT, (0, 1), 64, batch=8, key=1)
+    assert all((a == b).all() for a, b in zip(order.crops(2), again.crops(2), strict=True))
+    assert not (order.crops(2)[1] == order.crops(0)[1]).all()
+    assert not (order.crops(2)[1] == other.crops(2)[1]).all()
+
+
+def test_the_order_is_frozen() -> None:
+    """A resumed run of a later release must go on with the same batches."""
+    assert permutation(order_key(0, 0), 1, 10).tolist() == [0, 7, 5, 9, 2, 6, 4, 1, 3, 8]
+    order = EpochOrder(DEIT, (0, 1, 2), 16, batch=4, repeats=2, key=7)
+    seeds, samples = order.crops(1)
+    assert seeds.tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 0, 0, 2, 2, 2, 2]
+    assert samples.tolist() == [1, 2, 4, 7, 3, 6, 0, 2, 1, 5, 0, 5, 4, 6, 3, 7]
+
+
+def test_blocks_hold_each_of_their_samples_once_with_its_partner() -> None:
+    for total, rows in ((100, range(32, 64)), (99, range(96, 99))):
+        batches = list(block_batches(DEIT, 5, rows, total=total, batch=6))
+        samples = np.concatenate([batch for _, batch in batches])
+        assert sorted(samples.tolist()) == list(rows)
+        for _, mine in batches:
+            assert set(DEIT.partners(5, mine, total=total).tolist()) == set(mine.tolist())
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"seeds": ()}, "no seed"),
+        ({"repeats": 3}, "--repeats 3 .* 2 are at hand"),
+        ({"batch": 7}, "must be even.*found 7"),
+        ({"batch": 66}, "batch of 66 is larger than an epoch of 64 crops"),
+    ],
+)
+def test_impossible_orders_are_refused(changes: dict[str, object], message: str) -> None:
+    values: dict[str, object] = {"recipe": DEIT, "seeds": (0, 1), "total": 64, "batch": 8}
+    with pytest.raises(UsageError, match=message):
+        EpochOrder(**{**values, **changes})  # type: ignore[arg-type]

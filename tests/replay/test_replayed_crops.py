@@ -1,0 +1,144 @@
+"""A crop's bytes depend on (recipe, seed, sample) alone: not on workers, order, batch or world size."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.replay import Canary, CropLoader, EpochOrder, NoTargets, ReplaySource
+from cskd_pipeline.samples import SampleIndex, open_split
+
+RECIPE = dataclasses.replace(RECIPES["deit"], size=24, group=16)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture
+def index(toy: Path) -> SampleIndex:
+    return open_split(str(toy), "train")
+
+
+def finished(batch: CropBatch) -> dict[tuple[int, int], tuple[bytes, bytes, float]]:
+    """(seed, sample) -> uint8 pixels, finished pixels, weight of the own label."""
+    mean, std = IMAGENET
+    pixels = batch.pixels(RECIPE, mean=mean, std=std, device=torch.device("cpu"))
+    labels = batch.labels(RECIPE, device=torch.device("cpu"))
+    return {
+        (int(draw["seed"]), int(draw["sample"])): (
+            batch.crops_B3SS[row].numpy().tobytes(),
+            pixels[row].numpy().tobytes(),
+            float(labels.weight_B[row]),
+        )
+        for row, draw in enumerate(batch.draws_B)
+    }
+
+
+def everything(
+    index: SampleIndex, *, workers: int, batch: int, key: int
+) -> dict[tuple[int, int], tuple[bytes, bytes, float]]:
+    order = EpochOrder(RECIPE, (0, 1), len(index), batch=batch, repeats=2, key=key)
+    crops = {}
+    loader = CropLoader(index, RECIPE, workers=workers)
+    for epoch in range(8):
+        seeds, samples = order.crops(epoch)
+        cuts = range(batch, len(seeds), batch)
+        for loaded in loader.load(zip(np.split(seeds, cuts), np.split(samples, cuts), strict=True)):
+            crops.update(finished(loaded))
+    return crops
+
+
+def test_crops_do_not_depend_on_workers_order_or_batch(index: SampleIndex) -> None:
+    reference = everything(index, workers=0, batch=10, key=0)
+    assert len(reference) == 2 * len(index)
+    for workers, batch, key in ((2, 10, 0), (1, 32, 5)):
+        assert everything(index, workers=workers, batch=batch, key=key) == reference
+
+
+def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: SampleIndex) -> None:
+    order = EpochOrder(RECIPE, (0, 1), len(index), batch=24, key=3)
+    mean, std = IMAGENET
+
+    def updates(world: int, accumulation: int) -> list[list[bytes]]:
+        batches: list[list[bytes]] = [[] for _ in range(order.batches)]
+        for rank in range(world):
+            loader = CropLoader(index, RECIPE, workers=0)
+            source = ReplaySource(
+                order,
+                loader,
+                NoTargets(),
+                mean,
+                std,
+                torch.device("cpu"),
+                rank=rank,
+                world=world,
+                accumulation=accumulation,
+            )
+            assert source.batches_per_epoch == order.batches * accumulation
+            for number, batch in enumerate(source.batches(1, start=0, ratio_steps=0)):
+                batches[number // accumulation] += [crop.numpy().tobytes() for crop in batch.pixels_B3SS]
+        return [sorted(batch) for batch in batches]
+
+    reference = updates(1, 1)
+    assert updates(2, 1) == reference
+    assert updates(2, 3) == reference
+
+
+def test_a_resumed_epoch_goes_on_with_the_same_batches(index: SampleIndex) -> None:
+    order = EpochOrder(RECIPE, (0,), len(index), batch=20)
+    mean, std = IMAGENET
+    source = ReplaySource(order, CropLoader(index, RECIPE, workers=0), NoTargets(), mean, std, torch.device("cpu"))
+    whole = [batch.pixels_B3SS for batch in source.batches(2, start=0, ratio_steps=0)]
+    rest = [batch.pixels_B3SS for batch in source.batches(2, start=3, ratio_steps=0)]
+    assert len(whole) == 5 and len(rest) == 2
+    assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+
+
+def test_a_batch_that_would_part_partners_is_refused(index: SampleIndex) -> None:
+    order = EpochOrder(RECIPE, (0,), len(index), batch=20)
+    mean, std = IMAGENET
+    with pytest.raises(UsageError, match="batch of 20 cannot be split over 4 processes"):
+        ReplaySource(order, CropLoader(index, RECIPE, workers=0), NoTargets(), mean, std, torch.device("cpu"), world=4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_and_never_replaced(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setenv("CSKD_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for file in toy.iterdir():
+        data = bytearray(file.read_bytes())
+        if file.name == "train-0.tar":
+            start = data.index(b"\xff\xda")  # the first image's scan
+            data[start : start + 300] = bytes(300)
+        (folder / file.name).write_bytes(data)
+    index = open_split(str(folder), "train")
+    broken = next(sample for sample in range(len(index)) if index.key(sample) == "img00000")
+    loader = CropLoader(index, RECIPES["plain"], workers=workers)
+    with pytest.raises(DataError, match="img00000"):
+        list(loader.load([(np.zeros(1, np.int64), np.array([broken]))]))
+
+
+def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: SampleIndex) -> None:
+    loader = CropLoader(index, RECIPES["plain"], workers=0)
+    batch = next(loader.load([(np.zeros(40, np.int64), np.arange(40))]))
+    wrong = batch.crc_B.copy()
+    wrong[17] ^= 1
+    with pytest.raises(DataError, match=r"seed 0, sample 17.*1 of 40 checked"):
+        Canary(0.0).check(batch, wrong, first=True)
+    Canary(0.0).check(batch, wrong, first=False)
+    canary = Canary(0.1)
+    for _ in range(10):
+        canary.check(batch, batch.crc_B, first=False)
+    assert canary.checked == 40
+    with pytest.raises(DataError):
+        Canary(1.0).check(batch, wrong, first=False)
+    with pytest.raises(UsageError, match="0 to 1, found 2"):
+        Canary(2)
