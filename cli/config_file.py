@@ -11,6 +11,8 @@ import yaml
 
 from cskd_pipeline.errors import UsageError, nearest
 
+from .key_value import KeyValue
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -22,7 +24,7 @@ def config_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_read,
-        help="YAML file with defaults for these options.",
+        help="YAML file of defaults: these options without dashes, such as `out: labels.zarr`.",
     )(command)
 
 
@@ -36,30 +38,46 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
     if path is None:
         return
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the configuration {path} ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"the configuration {path} is not YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"cannot read the configuration {path} ({error.strerror}); check its path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration {path} is not YAML ({' '.join(str(error).split())}); mend it") from error
     if not isinstance(values, dict):
-        raise UsageError(f"the configuration {path} must be a list of `option: value` lines")
-    names = {
-        option.lstrip("-"): p.name
+        raise UsageError(
+            f"the configuration {path} holds {type(values).__name__}; write a list of `option: value` lines"
+        )
+    options = {
+        option.removeprefix("--"): p
         for p in ctx.command.params
-        if p.name and p.name != "config"
-        for option in (*p.opts, *p.secondary_opts)
+        if isinstance(p, click.Option) and p.name != "config"
+        for option in p.opts
         if option.startswith("--")
     }
     defaults = {}
     for key, value in values.items():
-        name = names.get(str(key).replace("_", "-"))
-        if name is None:
-            known = sorted(names)
+        option = options.get(str(key).replace("_", "-"))
+        if option is None:
+            known = sorted(options)
             raise UsageError(
                 f"{path} has an unknown key {key!r}{nearest(str(key), known)}; `{ctx.info_name}` knows "
                 f"{', '.join(known)}"
             )
-        if isinstance(value, dict):
-            value = [f"{k}={yaml.safe_dump(v, default_flow_style=True).splitlines()[0]}" for k, v in value.items()]
-        defaults[name] = value
+        if value is not None:
+            assert option.name
+            defaults[option.name] = _as_given(option, value, where=f"{path}: {key}")
     add_defaults(ctx, defaults)
+
+
+def _as_given(option: click.Option, value: Any, *, where: str) -> Any:
+    """The value as the command line would have given it, in text."""
+    if isinstance(value, dict):
+        if not isinstance(option.type, KeyValue):
+            raise UsageError(f"{where} takes no `key: value` pairs, found {value}; give a single value")
+        return [(str(name).replace("-", "_"), item) for name, item in value.items()]
+    if option.multiple:
+        items = value if isinstance(value, list) else [value]
+        return [str(item) for item in items]
+    if isinstance(value, list):
+        raise UsageError(f"{where} takes a single value, found {value}")
+    return value if option.is_flag else str(value)

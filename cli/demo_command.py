@@ -24,8 +24,10 @@ STUDENT = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_
 METHODS = ("supervised", "deit", "cskd")
 
 
-@click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-run"), show_default=True, help="Work folder.")
+@click.command(short_help="See it all work on a built-in data set, in minutes.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo-run"), show_default=True, help="Work folder."
+)
 @click.pass_context
 def demo(ctx: click.Context, out: Path) -> None:
     """Run the whole pipeline on the built-in data set in a few minutes, and compare three students.

@@ -8,21 +8,46 @@ from typing import Any
 
 import click
 
+from .config_file import config_option
 from .key_value import KeyValue
-from .options import data_options, json_option, machine_options, open_data, worker_count
+from .options import (
+    data_options,
+    is_index,
+    json_option,
+    machine_options,
+    open_data,
+    require_fraction,
+    split_to_score,
+    worker_count,
+)
 
 
-@click.command("eval")
+@click.command("eval", short_help="Score a run folder or a weights file.")
 @click.argument("model", type=click.Path(path_type=Path))
 @data_options()
-@click.option("--split", help="Which split.  [default: val, else test]")
-@click.option("--weights", default="best", show_default=True, help="Of a run folder: best, last or ema.")
-@click.option("--student", help="timm model of a bare weights file.")
-@click.option("--student-arg", "student_args", type=KeyValue(), multiple=True, help="For timm: img_size=64.")
-@click.option("--size", type=int, help="Side of the crops in pixels.  [default: the model's]")
-@click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop's share.")
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--split", metavar="NAME", help="Split to score.  [default: val, else test]")
+@click.option(
+    "--weights",
+    metavar="KIND",
+    default="best",
+    show_default=True,
+    help="Which weights of a run folder: best, last or ema.",
+)
+@click.option("--student", metavar="MODEL", help="Model of a weights file that does not say it: a name of timm.")
+@click.option(
+    "--student-arg",
+    "student_args",
+    type=KeyValue(),
+    multiple=True,
+    help="With --student, an argument for timm's constructor, such as img_size=64; may be repeated.",
+)
+@click.option("--size", type=click.IntRange(1), help="Side of the images in pixels.  [default: the model's]")
+@click.option(
+    "--crop-pct", type=float, default=0.875, show_default=True, help="Share of the image that the model sees."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per forward pass.")
 @machine_options
+@config_option
 @json_option
 def evaluate(
     model: Path,
@@ -39,24 +64,27 @@ def evaluate(
     workers: str,
     as_json: bool,
 ) -> None:
-    """Score MODEL, a run folder or a weights file, on a split: top-1, top-5 and loss by way of combining heads."""
+    """Score MODEL, a run folder or a weights file.
+
+    Gives top-1, top-5 and loss for every way of combining the student's heads.
+    """
     from cskd_pipeline.errors import UsageError
     from cskd_pipeline.evaluate import evaluate as run
-    from cskd_pipeline.manifest import evaluation_split, resolve_data
     from cskd_pipeline.replay import EvaluationSet
+    from cskd_pipeline.samples import open_index
     from cskd_pipeline.student.timm_model import normalisation
     from cskd_pipeline.train import choose_device
 
-    from .trained_model import open_model
+    from .trained_model import open_model, weights_file
 
-    chosen = split or evaluation_split(resolve_data(data, root=data_root))
+    require_fraction("--crop-pct", crop_pct)
+    file = weights_file(model, weights=weights)
+    chosen = split or (open_index(Path(data)).split if is_index(data) else split_to_score(data, data_root))
     if chosen is None:
         raise UsageError(f"{data} has neither a val nor a test split; name one with --split")
-    if not 0 < crop_pct <= 1:
-        raise UsageError(f"--crop-pct must be above 0 and at most 1, found {crop_pct}")
     place = choose_device(device)
     index = open_data(data, chosen, data_root)
-    loaded = open_model(model, weights=weights, student=student, args=dict(student_args), classes=len(index.classes))
+    loaded = open_model(file, student=student, args=dict(student_args), classes=len(index.classes))
     mean, std = normalisation(loaded.student.model)
     evaluation = EvaluationSet(
         index=index,

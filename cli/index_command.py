@@ -11,16 +11,19 @@ import click
 from .options import data_options, json_option
 
 
-@click.command()
+@click.command(short_help="List a data set's images in canonical order.")
 @data_options()
-@click.option("--split", default="train", show_default=True, help="Which split.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to put the index; the cache by default.")
+@click.option("--split", default="train", show_default=True, metavar="NAME", help="Split to index.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to put the index.  [default: the cache]"
+)
 @click.option("--check", is_flag=True, help="Decode every image and name the broken ones.")
 @json_option
 def index(data: str, data_root: str | None, split: str, out: Path | None, check: bool, as_json: bool) -> None:
-    """Fix the canonical order of a data set's images: key, label and place, and their digest.
+    """List a data set's images in their canonical order.
 
-    Other commands do this by themselves; use it to look at a data set, to check its images, or to keep the index.
+    The index holds key, label and place of every image, and a digest that labels are tied to. Other commands make it
+    by themselves; use this one to look at a data set, to check its images, or to keep the index.
     """
     from tqdm import tqdm
 

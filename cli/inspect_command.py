@@ -10,11 +10,14 @@ import click
 from .options import json_option
 
 
-@click.command()
+@click.command(short_help="Show what a label store holds.")
 @click.argument("store", type=click.Path(path_type=Path))
 @json_option
 def inspect(store: Path, as_json: bool) -> None:
-    """Show what STORE holds: data, recipe, teacher, seeds, and bytes a crop by field."""
+    """Show what STORE holds.
+
+    That is its data, recipe, teacher, encoding and seeds, bytes a crop by field, and the software that wrote it.
+    """
     from cskd_pipeline.store import StoreReader, summarise
 
     summary = summarise(StoreReader(store))

@@ -17,15 +17,24 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         """The pair."""
         if isinstance(value, tuple):
-            return value[0], value[1]
+            return value[0], _number(value[1])
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
-            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
+            self.fail(f"{value!r} is not of the form KEY=VALUE, such as img_size=64", param, ctx)
         try:
             parsed = yaml.safe_load(text)
         except yaml.YAMLError:
             self.fail(f"the value in {value!r} cannot be read", param, ctx)
-        if isinstance(parsed, str):
-            with contextlib.suppress(ValueError):
-                parsed = float(parsed)  # YAML takes 1e-3 for text
-        return key.strip().replace("-", "_"), parsed
+        if not isinstance(parsed, _PLAIN):
+            self.fail(f"the value in {value!r} is a {type(parsed).__name__}; give a number, text or a list", param, ctx)
+        return key.strip().replace("-", "_"), _number(parsed)
+
+
+_PLAIN = (str, int, float, bool, list, type(None))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML takes 1e-3 for text
+    return value

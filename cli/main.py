@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
 
 import cskd_pipeline
-from cskd_pipeline.errors import CskdError, StoppedError
+from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
 
 from .demo_command import demo
 from .eval_command import evaluate
@@ -19,9 +20,18 @@ from .status_command import status
 from .train_command import train
 from .verify_command import verify
 
+_STORAGE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+)
+"""What storage and permissions answer, wherever that comes up; any other OSError is a bug."""
+
 
 class _Group(click.Group):
     """A user's error ends the command with one line on stderr and the exit code of its kind."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which they were added, which is that of the work."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,6 +39,21 @@ class _Group(click.Group):
         except CskdError as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in _STORAGE:
+                raise
+            what = f" {error.filename}" if error.filename else ""
+            click.echo(
+                f"Error: cannot use{what} ({error.strerror}); mend that and run the same command again", err=True
+            )
+            ctx.exit(RetryError.exit_code)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU
+                raise
+            reason = (str(error).split(". ") or [""])[0]
+            remedy = "lower --chunk, --batch-size or --workers, or raise --accumulation"
+            click.echo(f"Error: out of memory ({' '.join(reason.split())}); {remedy}", err=True)
+            ctx.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             click.echo("Error: interrupted; what was finished is kept, run the same command again", err=True)
             ctx.exit(StoppedError.exit_code)
@@ -44,10 +69,19 @@ def main() -> None:
 
     `precompute` stores the teacher's dense labels of augmented crops; `train` replays those crops without a teacher.
 
-    Options may also come from a YAML file (--config) or from the environment (CSKD_COMMAND_OPTION). Exit codes:
-    0 done, 2 wrong usage, 3 bad or damaged data, 4 store and request do not match, 75 try again, 1 a bug.
+    Options may also come from the environment (CSKD_TRAIN_EPOCHS=100 is --epochs 100 of `train`), from a YAML file
+    (--config) or from a preset; what comes first in this list wins, and the command line wins over all.
+
+    \b
+    Exit codes:
+       0  done
+       1  a bug in cskd-pipeline: please report it
+       2  wrong usage
+       3  bad, missing or damaged data, or a verification that failed
+       4  things that do not belong together: store and request, run and settings
+      75  stopped, or storage refused: the same command goes on
     """
 
 
-for command in (precompute, train, evaluate, export, index, inspect, status, verify, demo):
+for command in (precompute, train, evaluate, export, index, status, inspect, verify, demo):
     main.add_command(command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.errors import DataError, UsageError
 
 from .key_value import KeyValue
 
@@ -41,52 +41,83 @@ def data_options(*, required: bool = True) -> Callable[[Command], Command]:
         click.option(
             "--data",
             required=required,
-            help="A known data set (imagenet-1k, imagenette, cifar10, shapes), a manifest file, a folder of images or "
-            "tar shards, a tar pattern, or an index.",
+            metavar="DATA",
+            help="A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, "
+            "a tar pattern, a manifest file (.yaml), or an index.",
         ),
         click.option(
-            "--data-root", type=click.Path(), help="Where a known data set lies (or the environment: CSKD_DATA_ROOT)."
+            "--data-root",
+            type=click.Path(),
+            metavar="FOLDER",
+            help="Folder that holds the known data set.  [default: $CSKD_DATA_ROOT]",
         ),
     )
 
 
 teacher_options = options(
-    click.option("--teacher", help="A timm CNN, by name or alias (regnety_160 is DeiT's teacher)."),
-    click.option("--teacher-weights", type=click.Path(path_type=Path), help="Its weights, .safetensors or .pth."),
-    click.option("--teacher-arg", "teacher_args", type=KeyValue(), multiple=True, help="For timm: output_stride=8."),
+    click.option("--teacher", metavar="MODEL", help="A CNN of timm; regnety_160 is the published teacher."),
+    click.option(
+        "--teacher-weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Its weights (.safetensors, .pth).  [default: timm's pretrained ones]",
+    ),
+    click.option(
+        "--teacher-arg",
+        "teacher_args",
+        type=KeyValue(),
+        multiple=True,
+        help="An argument for timm's constructor, such as output_stride=8; may be repeated.",
+    ),
     click.option(
         "--teacher-precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
         default="fp32",
         show_default=True,
-        help="Autocast dtype of its forward pass.",
+        help="Number format of its forward pass.",
     ),
-    click.option("--channels-last", is_flag=True, help="Run it in channels-last memory format."),
-    click.option("--compile-teacher", is_flag=True, help="Run it through torch.compile."),
+    click.option("--channels-last", is_flag=True, help="Run the teacher in channels-last memory format."),
+    click.option("--compile-teacher", is_flag=True, help="Run the teacher through torch.compile."),
     click.option(
-        "--chunk", type=int, default=64, show_default=True, help="Crops per forward pass, always padded to it."
+        "--chunk",
+        type=int,
+        default=64,
+        show_default=True,
+        help="Crops per forward pass of the teacher, even; part of what the labels depend on.",
     ),
     click.option(
         "--global-source",
         type=click.Choice(["mean", "head"]),
         default="mean",
         show_default=True,
-        help="Global logits: mean of the dense ones (CSKD), or the model's own.",
+        help="Global targets: the mean of the dense logits (as published), or the teacher's own output.",
     ),
 )
 
 recipe_options = options(
-    click.option("--recipe", default="deit", show_default=True, help="Crop recipe: deit or plain."),
-    click.option("--recipe-arg", "recipe_args", type=KeyValue(), multiple=True, help="Change a field: erase=0, key=1."),
+    click.option("--recipe", metavar="NAME", default="deit", show_default=True, help="Crop recipe: deit or plain."),
+    click.option(
+        "--recipe-arg",
+        "recipe_args",
+        type=KeyValue(),
+        multiple=True,
+        help="Change a field of the recipe, such as erase=0 or key=1; may be repeated.",
+    ),
     click.option("--size", type=int, default=224, show_default=True, help="Side of the crops in pixels."),
 )
 
 machine_options = options(
-    click.option("--device", help="cpu, cuda or cuda:N; a GPU is used where there is one."),
-    click.option("--workers", default="auto", show_default=True, help="Processes that make crops; 0 for none."),
+    click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: a GPU where there is one]"),
+    click.option(
+        "--workers",
+        metavar="NUMBER",
+        default="auto",
+        show_default=True,
+        help="Processes that read images; 0 does it in the main process.",
+    ),
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def worker_count(text: str) -> int:
@@ -118,6 +149,54 @@ def open_data(data: str, split: str, root: str | None) -> SampleIndex:
         return open_split(data, split, root=root, progress=progress)
 
 
+def is_index(data: str) -> bool:
+    """Whether `--data` is the folder of an index, which knows one split."""
+    from cskd_pipeline.samples.index_files import HEADER_NAME
+
+    return (Path(data) / HEADER_NAME).is_file()
+
+
+def split_to_score(data: str, root: str | None) -> str | None:
+    """The split of a data set that scores are taken on: val, else test, else None."""
+    from cskd_pipeline.manifest import evaluation_split, resolve_data
+
+    return None if is_index(data) else evaluation_split(resolve_data(data, root=root))
+
+
+def require_fraction(option: str, value: float) -> None:
+    """Nothing, if the value of this option is above 0 and at most 1.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not 0 < value <= 1:
+        raise UsageError(f"{option} must be above 0 and at most 1, found {value}")
+
+
+def require_file(option: str, path: Path | None) -> None:
+    """Nothing, if no path is given or a file is there.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if path is not None and not path.is_file():
+        raise DataError(f"{option} {path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file")
+
+
+def require_teacher(options: dict[str, Any]) -> None:
+    """Nothing, if a teacher is named, timm knows it and its file of weights is there: what needs no data.
+
+    Raises:
+        UsageError, DataError: it is not so.
+    """
+    from cskd_pipeline.teacher.load import resolve_teacher
+
+    if not options["teacher"]:
+        raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
+    resolve_teacher(options["teacher"])
+    require_file("--teacher-weights", options["teacher_weights"])
+
+
 def make_recipe(name: str, args: tuple[tuple[str, Any], ...], size: int) -> CropRecipe:
     """The recipe that `--recipe`, `--recipe-arg` and `--size` describe.
 
@@ -139,8 +218,6 @@ def make_teacher(options: dict[str, Any], *, classes: int, size: int, device: to
     """
     from cskd_pipeline.teacher import load_teacher
 
-    if not options["teacher"]:
-        raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
     return load_teacher(
         options["teacher"],
         classes=classes,

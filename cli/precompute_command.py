@@ -18,28 +18,47 @@ from .options import (
     make_teacher,
     open_data,
     recipe_options,
+    require_teacher,
     say,
     teacher_options,
     worker_count,
 )
 
 
-@click.command()
+@click.command(short_help="Run the teacher once and store its labels.")
 @data_options()
-@click.option("--split", default="train", show_default=True, help="Which split.")
-@teacher_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The label store, new or to be continued.")
-@click.option("--seeds", default="0", show_default=True, help="Augmentation seeds: 7, 0:30 or 0:10,20.")
+@click.option("--split", metavar="NAME", default="train", show_default=True, help="Split to label.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="The label store: a new folder, or a store to go on with.",
+)
+@click.option(
+    "--seeds",
+    default="0",
+    show_default=True,
+    metavar="LIST",
+    help="Augmentation seeds, each one view of every image: 7, 0:30 (30 not included) or 0:10,20.",
+)
 @recipe_options
+@teacher_options
 @click.option(
     "--encoding",
     type=click.Choice(["hard", "full"]),
     default="hard",
     show_default=True,
-    help="hard: exact classes for every schedule. full: all logits.",
+    help="hard: winning classes, exact for every schedule. full: all logits, for few classes or soft objectives.",
 )
-@click.option("--encoding-arg", "encoding_args", type=KeyValue(), multiple=True, help="dtype=float32 for full.")
-@click.option("--block", type=int, help="Samples per committed block; chosen to suit the set by default.")
+@click.option(
+    "--encoding-arg",
+    "encoding_args",
+    type=KeyValue(),
+    multiple=True,
+    help="A setting of the encoding, such as dtype=float32 for full.",
+)
+@click.option("--block", type=int, help="Samples per committed block.  [default: chosen to suit the set]")
 @machine_options
 @config_option
 def precompute(
@@ -58,27 +77,34 @@ def precompute(
     workers: str,
     **teacher_settings: Any,
 ) -> None:
-    """Run the teacher over augmented crops and store its labels.
+    """Run the teacher over augmented crops, once, and store its labels.
 
-    Run it again to go on after an interruption, or with other --seeds to add to the store.
+    The same command goes on after an interruption; with other --seeds it adds to the store.
+
+    \b
+    cskd-pipeline precompute --data imagenette --data-root DATA \\
+        --teacher resnet50 --teacher-weights teacher.safetensors \\
+        --seeds 0:30 --out labels.zarr
     """
     from cskd_pipeline.encodings import encoding_from_json
     from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, warn_of_gap
     from cskd_pipeline.precompute import precompute as run
-    from cskd_pipeline.store import StoreReader, StoreWriter, summarise
+    from cskd_pipeline.store import StoreReader, StoreWriter, require_store_or_room, summarise
     from cskd_pipeline.train import choose_device
 
     wanted = parse_seeds(seeds)
     processes = worker_count(workers)
     crop_recipe = make_recipe(recipe, recipe_args, size)
     chosen_device = choose_device(device)
+    if block is not None and block < 2:
+        raise UsageError(f"--block must be at least 2, found {block}")
+    require_store_or_room(out)
+    require_teacher(teacher_settings)
     index = open_data(data, split, data_root)
     teacher = make_teacher(teacher_settings, classes=len(index.classes), size=size, device=chosen_device)
     form = encoding_from_json(
         {"name": encoding, "positions": teacher.positions, "classes": len(index.classes), **dict(encoding_args)}
     )
-    if block is not None and block < 2:
-        raise UsageError(f"--block must be at least 2, found {block}")
     job = PrecomputeJob(index, crop_recipe, teacher, form, block)
     say(
         f"{index.name} {index.split}: {len(index):,} images, {len(index.classes)} classes; teacher "

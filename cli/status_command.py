@@ -10,11 +10,11 @@ import click
 from .options import json_option
 
 
-@click.command()
+@click.command(short_help="Show how far each seed of a label store is.")
 @click.argument("store", type=click.Path(path_type=Path))
 @json_option
 def status(store: Path, as_json: bool) -> None:
-    """Show how much of each seed of STORE is committed."""
+    """Show how far each seed of STORE is."""
     from cskd_pipeline.store import StoreReader, summarise
 
     summary = summarise(StoreReader(store))

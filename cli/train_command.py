@@ -21,7 +21,11 @@ from .options import (
     make_teacher,
     open_data,
     recipe_options,
+    require_file,
+    require_fraction,
+    require_teacher,
     say,
+    split_to_score,
     teacher_options,
     worker_count,
 )
@@ -41,74 +45,125 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
         from cskd_pipeline.presets import find_preset
 
         preset = find_preset(name)
-        settings = dict(preset.objective)
-        defaults = {
-            "student": preset.student,
-            "objective": settings.pop("name"),
-            "objective_args": list(settings.items()),
-            "data": preset.data,
-            **preset.train,
-        }
-        add_defaults(ctx, defaults, below=True)
+        defaults = {"student": preset.student, "objective": preset.objective["name"], "data": preset.data}
+        add_defaults(ctx, {**defaults, **preset.train}, below=True)
     return name
 
 
 @click.command()
 @data_options()
-@click.option("--split", default="train", show_default=True, help="Split to train on.")
-@click.option("--labels", type=click.Path(path_type=Path), help="A label store; its recipe and crops are used.")
-@click.option("--student", default="deit_s", show_default=True, help="deit_ti, deit_s, deit_b or any timm model.")
-@click.option("--student-arg", "student_args", type=KeyValue(), multiple=True, help="For timm: img_size=64.")
-@click.option("--student-weights", type=click.Path(path_type=Path), help="Weights to start from.")
+@click.option("--split", metavar="NAME", default="train", show_default=True, help="Split to train on.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Label store to train from; it fixes recipe and size of the crops.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; begin it if it has not begun.")
+@click.option(
+    "--student",
+    metavar="MODEL",
+    default="deit_s",
+    show_default=True,
+    help="deit_ti, deit_s, deit_b, or any model of timm; to distil into, a vision transformer.",
+)
+@click.option(
+    "--student-arg",
+    "student_args",
+    type=KeyValue(),
+    multiple=True,
+    help="An argument for timm's constructor, such as img_size=64; may be repeated.",
+)
+@click.option(
+    "--student-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights to start from; classifiers for other classes start afresh.",
+)
 @click.option(
     "--objective",
-    help="supervised, deit or cskd.  [default: cskd with labels or a teacher, else supervised]",
+    metavar="NAME",
+    help="supervised, deit or cskd.  [default: cskd with --labels or --teacher, else supervised]",
 )
 @click.option(
     "--objective-arg",
     "objective_args",
     type=KeyValue(),
     multiple=True,
-    help="mode=hard|soft, schedule=linear|x2|cos, alpha=, weight=, temperature=.",
+    help="A setting of the objective: mode=hard|soft, schedule=linear|x2|cos|local|global, alpha, weight or "
+    "temperature; may be repeated.",
 )
-@click.option("--seeds", help="Augmentation seeds to cycle through.  [default: all complete ones of the store]")
-@click.option("--repeats", type=int, default=1, show_default=True, help="Repeated augmentation: views per epoch.")
-@click.option("--canary", type=float, default=0.01, show_default=True, help="Share of crops checked against the store.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--preset", is_eager=True, callback=_preset, help="Published settings: cskd-ti, cskd-s, cskd-b, deit-...")
+@click.option(
+    "--seeds",
+    metavar="LIST",
+    help="Augmentation seeds to cycle through, one an epoch: 0:30.  [default: all complete ones of the store; without "
+    "a store a new one every epoch]",
+)
+@click.option(
+    "--repeats", type=int, default=1, show_default=True, help="Repeated augmentation: seeds shown in an epoch."
+)
+@click.option(
+    "--canary",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share of replayed crops that are compared with the store's checksums, 0 to 1.",
+)
 @train_options
-@click.option("--eval-split", help="Split to evaluate on, or none.  [default: val, else test]")
-@click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop's share when evaluating.")
-@click.option("--log", "trackers", type=click.Choice(["tensorboard", "wandb"]), multiple=True, help="Mirror metrics.")
-@teacher_options
+@click.option("--eval-split", metavar="NAME", help="Split to evaluate on, or none.  [default: val, else test]")
+@click.option(
+    "--crop-pct", type=float, default=0.875, show_default=True, help="Share of the image that evaluation sees."
+)
+@click.option(
+    "--log",
+    "trackers",
+    type=click.Choice(["tensorboard", "wandb"]),
+    multiple=True,
+    help="Where to send the metrics besides metrics.csv; may be repeated.",
+)
 @recipe_options
+@teacher_options
 @machine_options
 @config_option
+@click.option(
+    "--preset",
+    metavar="NAME",
+    is_eager=True,
+    callback=_preset,
+    help="Published settings as defaults: cskd-ti, cskd-s, cskd-b, deit-ti, deit-s or deit-b.",
+)
 @json_option
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
     """Train a student on replayed crops.
 
     \b
-    with --labels STORE     on stored targets: no teacher, no teacher GPU
-    with --teacher NAME     on a live teacher's targets, of the same crops
-    with neither            on the true labels: a baseline, or a teacher for your own data
+    with --labels STORE    on stored targets; the teacher does not run
+    with --teacher MODEL   on targets of a teacher that runs beside
+    with neither           on true labels: a baseline, or a teacher of your own
+
+    RUN will hold metrics.csv, the weights best, last and ema (.safetensors), and what --resume needs.
+
+    \b
+    cskd-pipeline train --preset cskd-s --data-root DATA \\
+        --labels labels.zarr --out run
     """
-    from cskd_pipeline.evaluate.ranks import rank, world_size
+    from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
     from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource
     from cskd_pipeline.student import create_student
     from cskd_pipeline.student.timm_model import normalisation
     from cskd_pipeline.train import TrainConfig, process_group, stop_on_signals
     from cskd_pipeline.train import train as run
+    from cskd_pipeline.train.run_folder import RunFolder
 
     config = TrainConfig(**{f: options[f] for f, *_ in TRAIN_FIELDS if options[f] is not None})
-    if options["labels"] is not None and options["teacher"]:
-        raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
     objective = _objective(options)
     workers = worker_count(options["workers"])
+    _check_request(ctx, options)
     with process_group(options["device"]) as device:
-        targets = _targets(ctx, options, objective, config.epochs, device)
+        on_first_rank(lambda: RunFolder(options["out"]).require_free(resume=options["resume"]))
+        targets = _targets(options, objective, config.epochs, device)
         index, recipe = targets.index, targets.recipe
         order = EpochOrder(
             recipe=recipe,
@@ -190,26 +245,54 @@ class _Supply:
     identity: dict[str, Any]
 
 
+def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
+    """Nothing, if the options agree with one another: all that can be told before data is read or a model is built."""
+    from cskd_pipeline.replay import Canary
+    from cskd_pipeline.student.create import resolve_name
+    from cskd_pipeline.train.trackers import require_trackers
+
+    if options["labels"] is not None:
+        if options["teacher"]:
+            raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
+        for name in ("recipe", "recipe_args", "size"):
+            if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+                flag = "--" + name.replace("_args", "-arg")
+                raise UsageError(f"{flag} cannot be given with --labels: the recipe is the store's; leave it out")
+    if options["teacher"]:
+        require_teacher(options)
+    else:
+        for name in ("teacher_weights", "teacher_args"):
+            if options[name]:
+                flag = "--" + name.replace("_args", "-arg").replace("_", "-")
+                raise UsageError(f"{flag} is given without --teacher: name the model, or leave it out")
+    resolve_name(options["student"])
+    require_file("--student-weights", options["student_weights"])
+    require_fraction("--crop-pct", options["crop_pct"])
+    require_trackers(options["trackers"])
+    Canary(options["canary"])
+
+
 def _objective(options: dict[str, Any]) -> Objective:
     from cskd_pipeline.objectives import create_objective
+    from cskd_pipeline.presets import find_preset
 
     taught = options["labels"] is not None or bool(options["teacher"])
     name = options["objective"] or ("cskd" if taught else "supervised")
-    objective = create_objective(name, **dict(options["objective_args"]))
+    published = find_preset(options["preset"]).objective if options["preset"] else {}
+    settings = {k: v for k, v in published.items() if k != "name"} if published.get("name") == name else {}
+    objective = create_objective(name, **{**settings, **dict(options["objective_args"])})
     if objective.needs and not taught:
         raise UsageError(f"objective {name} needs a teacher's targets: give --labels STORE, or --teacher NAME")
     return objective
 
 
-def _targets(
-    ctx: click.Context, options: dict[str, Any], objective: Objective, epochs: int, device: torch.device
-) -> _Supply:
+def _targets(options: dict[str, Any], objective: Objective, epochs: int, device: torch.device) -> _Supply:
     from cskd_pipeline.precompute import parse_seeds
     from cskd_pipeline.replay import NoTargets
 
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
     if options["labels"] is not None:
-        return _stored(ctx, options, objective, seeds)
+        return _stored(options, objective, seeds)
     index = open_data(options["data"], options["split"], options["data_root"])
     recipe = make_recipe(options["recipe"], options["recipe_args"], options["size"])
     fresh = list(range(epochs * options["repeats"]))  # a new view of every image in every epoch
@@ -222,15 +305,11 @@ def _targets(
     return _Supply(index, recipe, seeds or fresh, LiveTargets(teacher, recipe), teacher.grid, identity)
 
 
-def _stored(ctx: click.Context, options: dict[str, Any], objective: Objective, seeds: list[int] | None) -> _Supply:
+def _stored(options: dict[str, Any], objective: Objective, seeds: list[int] | None) -> _Supply:
     from cskd_pipeline.crops.recipe import CropRecipe
     from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
     from cskd_pipeline.store import StoreReader
 
-    for name in ("recipe", "recipe_args", "size"):
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            flag = "--" + name.replace("_args", "-arg")
-            raise UsageError(f"{flag} cannot be given with --labels: the recipe is the store's; leave it out")
     store = StoreReader(options["labels"])
     header = store.header
     index = open_data(options["data"], options["split"], options["data_root"])
@@ -265,12 +344,11 @@ def _evaluation(
     options: dict[str, Any], *, size: int, classes: tuple[str, ...], norm: Any, device: torch.device
 ) -> Any:
     from cskd_pipeline.evaluate.ranks import rank, world_size
-    from cskd_pipeline.manifest import evaluation_split, resolve_data
     from cskd_pipeline.replay import EvaluationSet
 
     split = options["eval_split"]
     if split is None:
-        split = evaluation_split(resolve_data(options["data"], root=options["data_root"]))
+        split = split_to_score(options["data"], options["data_root"])
         if split is None:
             say("no val or test split is at hand: the student is not evaluated")
     if split in (None, "none"):
@@ -280,8 +358,6 @@ def _evaluation(
         raise MismatchError(
             f"split {split} has {len(index.classes)} classes that are not the {len(classes)} of the training split"
         )
-    if not 0 < options["crop_pct"] <= 1:
-        raise UsageError(f"--crop-pct must be above 0 and at most 1, found {options['crop_pct']}")
     mean, std = norm
     return EvaluationSet(
         index=index,

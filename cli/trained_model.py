@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
+from cskd_pipeline.records.checks import require_choice
 
 if TYPE_CHECKING:
     from cskd_pipeline.student import Student
@@ -27,15 +28,36 @@ class TrainedModel:
     size: int
 
 
+def weights_file(path: Path, *, weights: str) -> Path:
+    """The file of a run folder's `weights` (best, last or ema), or the file `path` itself.
+
+    Raises:
+        UsageError: there is no such kind.
+        DataError: the file is missing.
+    """
+    require_choice("--weights", weights, ("best", "last", "ema"))
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; give a run folder, or a weights file")
+    file = path / f"{weights}.safetensors"
+    if not file.is_file():
+        kinds = [kind for kind in ("best", "last", "ema") if (path / f"{kind}.safetensors").is_file()]
+        raise DataError(
+            f"{path} holds no {file.name}; "
+            + (f"choose --weights {' or '.join(kinds)}" if kinds else "give a run folder, or a weights file")
+        )
+    return file
+
+
 def open_model(
-    path: Path,
+    file: Path,
     *,
-    weights: str = "best",
     student: str | None = None,
     args: dict[str, Any] | None = None,
     classes: int | None = None,
 ) -> TrainedModel:
-    """The student of a run folder (its `weights`: best, last or ema), or of a weights file.
+    """The student of a weights file.
 
     A file that `train` wrote says itself which model it holds; for others `student`, `args` and `classes` do.
 
@@ -48,14 +70,9 @@ def open_model(
     from cskd_pipeline.records.weights import fit_weights, load_weights
     from cskd_pipeline.student import StudentSpec, create_student
 
-    file = path / f"{weights}.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(
-            f"no trained weights at {file}; give a run folder with {weights}.safetensors, or a weights file"
-        )
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     if student is None:
-        if "student" not in metadata:
+        if not isinstance(metadata.get("student"), dict):
             raise UsageError(f"{file} does not say which model it holds; name it with --student (and --student-arg)")
         spec = StudentSpec.from_json(metadata["student"])
         name, arguments, count = spec.model, dict(spec.args), spec.classes

@@ -5,25 +5,43 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cskd_pipeline.errors import DataError
 
 from .config_file import config_option
-from .options import data_options, json_option, machine_options, make_teacher, open_data, say, worker_count
+from .options import (
+    data_options,
+    json_option,
+    machine_options,
+    make_teacher,
+    open_data,
+    require_file,
+    say,
+    worker_count,
+)
+
+if TYPE_CHECKING:
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.store import StoreReader
 
 
-@click.command()
+@click.command(short_help="Check a label store, by itself or against the teacher.")
 @click.argument("store", type=click.Path(path_type=Path))
 @data_options(required=False)
-@click.option("--teacher-weights", type=click.Path(path_type=Path), help="The teacher's weights, .safetensors or .pth.")
+@click.option(
+    "--teacher-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The teacher's weights (.safetensors, .pth).  [default: timm's pretrained ones]",
+)
 @click.option("--crops", type=click.IntRange(1), default=512, show_default=True, help="How many crops to recompute.")
-@click.option("--key", type=int, default=0, show_default=True, help="Which random crops.")
+@click.option("--key", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other crops.")
 @machine_options
-@json_option
 @config_option
+@json_option
 def verify(
     store: Path,
     data: str | None,
@@ -35,14 +53,18 @@ def verify(
     workers: str,
     as_json: bool,
 ) -> None:
-    """Check STORE: the checksums of every shard, and with --data random crops against the teacher.
+    """Check STORE against its checksums, and with --data against the teacher.
 
-    The teacher is taken from the store (its name, arguments and way of running); give --teacher-weights where they
-    are not timm's own. Exit code 3 where anything differs.
+    Every file is compared with the checksum taken when it was written. With --data, random crops are made and
+    labelled again, by the teacher that the store names; give --teacher-weights where they are not timm's own.
+    The exit code is 3 where anything differs.
     """
     from cskd_pipeline.store import StoreReader, check_files
 
+    require_file("--teacher-weights", teacher_weights)
     reader = StoreReader(store)
+    processes = worker_count(workers)
+    job = None if data is None else _job(reader, data, data_root, teacher_weights, device=device)
     blocks, bad = 0, []
     for _, _, found in check_files(reader):
         blocks += 1
@@ -53,10 +75,11 @@ def verify(
             click.echo(f"seed {file.seed} block {file.block}: {file.path}: {file.found}")
         click.echo(f"{blocks} blocks checked, {len(bad)} bad files")
     failures = [f"{len(bad)} bad files"] if bad else []
-    if data is not None and not bad:
-        checked, differences = _recompute(
-            reader, data, data_root, teacher_weights, crops=crops, key=key, device=device, workers=workers
-        )
+    if job is not None and not bad:
+        from cskd_pipeline.precompute import recompute
+
+        say(f"recomputing about {crops} crops with {job.teacher.spec.model}")
+        checked, differences = recompute(job, reader, crops=crops, key=key, workers=processes)
         report |= {"crops": checked, "differences": [dataclasses.asdict(d) for d in differences]}
         if not as_json:
             for difference in differences[:20]:
@@ -70,19 +93,16 @@ def verify(
         raise DataError(f"{store} failed verification: {' and '.join(failures)}")
 
 
-def _recompute(
-    reader: Any,
-    data: str,
-    data_root: str | None,
-    teacher_weights: Path | None,
-    *,
-    crops: int,
-    key: int,
-    device: str | None,
-    workers: str,
-) -> Any:
+def _job(
+    reader: StoreReader, data: str, data_root: str | None, teacher_weights: Path | None, *, device: str | None
+) -> PrecomputeJob:
+    """What would make the store again.
+
+    Raises:
+        MismatchError: data or weights are not those that made it.
+    """
     from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.precompute import PrecomputeJob, recompute
+    from cskd_pipeline.precompute import PrecomputeJob
     from cskd_pipeline.train import choose_device
 
     header = reader.header
@@ -97,9 +117,10 @@ def _recompute(
         "global_source": spec["global_source"],
         "teacher_weights": teacher_weights,
     }
+    place = choose_device(device)
     index = open_data(data, header.data["split"], data_root)
     recipe = CropRecipe.from_json(header.recipe)
-    say(f"recomputing about {crops} crops with {spec['model']}")
-    teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=choose_device(device))
+    teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
     job = PrecomputeJob(index, recipe, teacher, reader.encoding, header.block)
-    return recompute(job, reader, crops=crops, key=key, workers=worker_count(workers))
+    header.require_same(job.header, where=str(reader.path))
+    return job

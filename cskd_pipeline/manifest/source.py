@@ -97,7 +97,7 @@ def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Path:
     given = root if root is not None else os.environ.get(ROOT_VARIABLE)
     if not given:
         raise UsageError(
-            f"where does {manifest.name!r} lie? Give its root or set {ROOT_VARIABLE} "
+            f"where does {manifest.name!r} lie? Give its root (--data-root) or set {ROOT_VARIABLE} "
             f"(for a folder that happens to have this name, write ./{manifest.name})"
         )
     base = Path(given).expanduser()

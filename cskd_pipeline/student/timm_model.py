@@ -26,9 +26,7 @@ def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str
     Raises:
         UsageError: the model does not accept the arguments.
     """
-    for key in args:
-        if key in _SETTLED_ELSEWHERE:
-            raise UsageError(f"{option} {key} is settled by other options; leave it out")
+    refuse_settled(args, option=option)
     arguments = {**args, "drop_path_rate": drop_path} if drop_path else dict(args)
     try:
         model: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
@@ -38,6 +36,17 @@ def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
         raise UsageError(f"timm cannot build {name} with {shown}: {reason}") from error
     return model
+
+
+def refuse_settled(args: Mapping[str, Any], *, option: str) -> None:
+    """Nothing, if no argument is one that other options decide.
+
+    Raises:
+        UsageError: one is. (timm would take num_classes for a wish for a new, untrained classifier.)
+    """
+    for key in args:
+        if key in _SETTLED_ELSEWHERE:
+            raise UsageError(f"{option} {key} is settled by other options; leave it out")
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError, nearest
 from cskd_pipeline.records.weights import fit_weights, load_weights
-from cskd_pipeline.student.timm_model import build_model, normalisation
+from cskd_pipeline.student.timm_model import build_model, normalisation, refuse_settled
 from cskd_pipeline.teacher.spec import TeacherSpec
 from cskd_pipeline.teacher.teacher import Teacher
 
@@ -50,12 +50,14 @@ def load_teacher(
     tag = resolve_teacher(name)
     arguments = dict(args or {})
     if weights is None:
-        model = _pretrained(tag, arguments)
-        if model.num_classes != classes:
+        refuse_settled(arguments, option="--teacher-arg")
+        published = timm.get_pretrained_cfg(tag)
+        if published is not None and published.num_classes != classes:  # before they are downloaded
             raise MismatchError(
-                f"teacher {tag} predicts {model.num_classes} classes, the data has {classes}; "
+                f"teacher {tag} predicts {published.num_classes} classes, the data has {classes}; "
                 "train one on your data (`cskd-pipeline train --student MODEL`) and give --teacher-weights"
             )
+        model = _pretrained(tag, arguments)
     else:
         model = build_model(tag.split(".")[0], classes=classes, args=arguments, option="--teacher-arg")
         fit_weights(model, load_weights(weights), source=weights)

@@ -1,0 +1,256 @@
+"""The whole way of a user, command by command, and where the values of options come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from cskd_pipeline.crops.evaluation import evaluation_crop
+from cskd_pipeline.presets import PRESETS
+from cskd_pipeline.samples import open_split
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Collects what `train` hands to the library, and trains nothing."""
+    from cskd_pipeline.errors import StoppedError
+
+    seen: dict[str, Any] = {}
+
+    def instead(config: Any, **settings: Any) -> None:
+        seen.update(settings, config=config)
+        raise StoppedError("as far as this test goes")
+
+    monkeypatch.setattr("cskd_pipeline.train.train", instead)
+    yield seen
+
+
+def test_a_teacher_of_ones_own_labels_data_for_a_student(toy: Path, tmp_path: Path, command: Any) -> None:
+    machine = ("--workers", "0", "--device", "cpu")
+    short = ("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--drop-path", "0")
+    trained = command(
+        *["train", "--data", toy, "--student", "test_resnet", "--size", "32", "--recipe", "plain", "--eval-split"],
+        *["none", *short, "--out", tmp_path / "teacher", *machine],
+    )
+    assert trained.code == 0, trained.err
+    assert not (tmp_path / "teacher" / "best.safetensors").exists()
+    labelled = command(
+        *["precompute", "--data", toy, "--teacher", "test_resnet", "--size", "32", "--chunk", "16", *machine],
+        *["--teacher-weights", tmp_path / "teacher" / "last.safetensors", "--out", tmp_path / "labels.zarr"],
+    )
+    assert labelled.code == 0, labelled.err
+    assert "1 complete seed, 110 crops" in labelled.out
+
+
+def test_index_reports_the_data(toy: Path, tmp_path: Path, command: Any) -> None:
+    facts = json.loads(command("index", "--data", toy, "--json", "--out", tmp_path / "index").out)
+    assert facts["samples"] == 110
+    assert facts["samples_per_class"] == [36, 37]
+    assert facts["digest"] == open_split(str(toy), "train").digest
+    text = command("index", "--data", toy, "--split", "test").out
+    assert "24 images, 3 classes" in text
+
+
+def test_an_index_stands_for_its_data(
+    toy: Path, tmp_path: Path, command: Any, train: list[object], finished_run: Path, finished_store: Path
+) -> None:
+    for split in ("train", "test"):
+        assert command("index", "--data", toy, "--split", split, "--out", tmp_path / split).code == 0
+    trained = command(*train, "--data", tmp_path / "train", "--labels", finished_store, "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    assert "not evaluated" in trained.err
+    scores = [command("eval", finished_run, "--data", data, "--json") for data in (tmp_path / "test", toy)]
+    assert scores[0].code == 0, scores[0].err
+    assert json.loads(scores[0].out) == json.loads(scores[1].out)
+
+
+def test_seeds_are_added_to_a_store(
+    store: Path, toy: Path, command: Any, precompute: list[object], teacher_weights: Path
+) -> None:
+    assert json.loads(command("inspect", store, "--json").out)["complete_seeds"] == [0, 1]
+    before = {path: path.read_bytes() for path in store.glob("seed-00000[01]/**/*") if path.is_file()}
+    added = command(*precompute, "--seeds", "0:3", "--out", store)
+    assert added.code == 0, added.err
+    assert "8 of 12 blocks are committed already" in added.err
+    assert "3 complete seeds, 330 crops" in added.out
+    assert {path: path.read_bytes() for path in before} == before
+    summary = json.loads(command("inspect", store, "--json").out)
+    assert summary["complete_seeds"] == [0, 1, 2]
+    assert summary["crops"] == 330
+    assert summary["header"]["grid"] == [4, 4]
+    assert json.loads(command("status", store, "--json").out) == [
+        {"seed": seed, "blocks": 4, "of": 4, "crops": 110} for seed in range(3)
+    ]
+    (store / "seed-000002/commits/000001.json").unlink()
+    assert "seed    2: 3/4 blocks, 78 crops\n2 of 3 begun seeds are complete" in command("status", store).out
+    shown = command("inspect", store).out
+    for text in ("toy train: 110 images, 3 classes", "test_resnet", "4 x 4", "erase 0.25", "2 complete of 3", "0:2"):
+        assert text in shown
+    verified = command(
+        *["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "64", "--workers", "0"]
+    )
+    assert verified.code == 0, verified.err
+    assert "11 blocks checked, 0 bad files" in verified.out
+    assert "crops recomputed, 0 differences" in verified.out
+
+
+def test_verify_notices_that_the_images_have_changed(
+    store: Path, toy: Path, command: Any, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cskd_pipeline.samples import SampleIndex
+
+    decode = SampleIndex.decode
+    monkeypatch.setattr(SampleIndex, "decode", lambda self, sample: decode(self, sample) ^ 1)
+    words = ["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
+    outcome = command(*words, "--json")
+    assert outcome.code == 3
+    assert "differences in" in outcome.error
+    assert {difference["what"] for difference in json.loads(outcome.out)["differences"]} >= {"pixels"}
+
+
+@pytest.mark.parametrize("objective", ["cskd", "deit", "supervised"])
+def test_every_objective_trains_from_labels(
+    objective: str, finished_store: Path, tmp_path: Path, command: Any, train: list[object]
+) -> None:
+    words = [*train, "--labels", finished_store, "--objective", objective, "--out", tmp_path / "run"]
+    outcome = command(*words, "--json")
+    assert outcome.code == 0, outcome.err
+    summary = json.loads(outcome.out)
+    assert (summary["epochs"], summary["updates"]) == (1, 6)
+    assert summary["best"]["epoch"] == 1
+    again = command(*words, "--resume", "--json")
+    assert again.code == 0
+    assert json.loads(again.out)["already_finished"]
+    assert "is finished" in again.err
+
+
+def test_training_beside_a_live_teacher_equals_training_from_its_labels(
+    finished_run: Path, tmp_path: Path, command: Any, train: list[object], teacher_weights: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    teacher = ("--teacher", "test_resnet", "--teacher-arg", "output_stride=8", "--teacher-weights", teacher_weights)
+    crops = ("--size", "32", "--recipe-arg", "group=16", "--chunk", "16", "--seeds", "0:2")
+    outcome = command(*train, *teacher, *crops, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    live, stored = load_file(tmp_path / "run" / "last.safetensors"), load_file(finished_run / "last.safetensors")
+    assert all(torch.equal(live[key], stored[key]) for key in stored)
+
+
+def test_metrics_go_to_tensorboard(finished_store: Path, tmp_path: Path, command: Any, train: list[object]) -> None:
+    words = [*train, "--labels", finished_store, "--log", "tensorboard", "--out", tmp_path / "run"]
+    outcome = command(*words)
+    assert outcome.code == 0, outcome.err
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))) == 1
+
+
+def test_eval_scores_a_run_folder_and_a_file_alike(finished_run: Path, toy: Path, command: Any) -> None:
+    by_folder = json.loads(command("eval", finished_run, "--data", toy, "--weights", "last", "--json").out)
+    by_file = json.loads(command("eval", finished_run / "last.safetensors", "--data", toy, "--json").out)
+    assert by_folder == by_file
+    assert by_folder["images"] == 24
+    assert set(by_folder["scores"]) == {"cls", "two_head", "three_head"}
+    row = json.loads((finished_run / "metrics.jsonl").read_text())
+    assert by_folder["scores"]["two_head"]["top1"] == row["model/two_head/top1"]
+    assert "24 images" in command("eval", finished_run, "--data", toy).out
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_an_exported_student_is_a_plain_model_of_timm(
+    suffix: str, finished_run: Path, toy: Path, tmp_path: Path, command: Any
+) -> None:
+    from cskd_pipeline_cli.trained_model import open_model
+
+    file = tmp_path / f"model.{suffix}"
+    outcome = command("export", finished_run, file)
+    assert outcome.code == 0, outcome.err
+    call = next(line for line in outcome.out.splitlines() if line.startswith("timm.create_model"))
+    model = eval(call.removesuffix(" (it averages head and head_dist)"), {"timm": timm}).eval()
+    student = open_model(finished_run / "best.safetensors").student.eval()
+    index = open_split(str(toy), "test")
+    crops = np.stack([evaluation_crop(index.decode(sample), size=32, crop_pct=0.875) for sample in range(8)])
+    pixels = torch.from_numpy(crops).float() / 255
+    with torch.no_grad():
+        ours = student(pixels)
+        torch.testing.assert_close(model(pixels), (ours.cls_BC + ours.dist_BC) / 2, rtol=0, atol=1e-6)
+
+
+def test_flags_win_over_environment_over_file_over_preset_over_default(
+    toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "lr: 1e-3\nweight_decay: 0.3\nwarmup-epochs: 3\nbatch-size: 16\ncompile: false\n"
+        "student: deit_ti\nstudent-arg: {img_size: 32, patch-size: 8, embed_dim: 24, depth: 1, num_heads: 2}\n"
+        "objective-arg: [alpha=0.25]\n"
+    )
+    environment = {"CSKD_TRAIN_WEIGHT_DECAY": "0.2", "CSKD_TRAIN_WARMUP_EPOCHS": "2", "CSKD_TRAIN_DATA": str(toy)}
+    words = ["train", "--labels", finished_store, "--out", tmp_path / "run", "--warmup-epochs", "1", "--device", "cpu"]
+    outcome = command(*words, "--preset", "cskd-b", "--config", config, env=environment)
+    assert outcome.error == "Error: as far as this test goes"
+    found = configured["config"]
+    assert found.warmup_epochs == 1  # flag
+    assert found.weight_decay == 0.2  # environment
+    assert found.lr == 1e-3  # file
+    assert found.batch_size == 16  # file
+    assert found.precision == "bf16"  # preset
+    assert found.seed == 0  # default
+    assert configured["student"].spec.args["patch_size"] == 8
+    assert configured["objective"].alpha == 0.25  # file
+    assert configured["objective"].schedule == "linear"  # preset
+
+
+def test_a_file_may_name_the_preset(
+    toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], train: list[object]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("preset: deit-ti\nepochs: 7\nsize: 32\n")
+    command(
+        "train",
+        *train[1:],
+        "--objective",
+        "supervised",
+        env={"CSKD_TRAIN_CONFIG": str(config), "CSKD_TRAIN_OUT": str(tmp_path / "run")},
+    )
+    assert configured["config"].precision == "bf16"
+    assert configured["config"].epochs == 1
+    assert configured["notes"]["preset"] == "deit-ti"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_arrives_whole(
+    name: str, toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path
+) -> None:
+    preset = PRESETS[name]
+    small = ["img_size=32", "patch_size=8", "embed_dim=24", "depth=1", "num_heads=2"]
+    command(
+        *["train", "--preset", name, "--data", toy, "--labels", finished_store, "--out", tmp_path / "run"],
+        *[
+            "--batch-size",
+            "32",
+            "--device",
+            "cpu",
+            *(word for argument in small for word in ("--student-arg", argument)),
+        ],
+    )
+    found = configured["config"].to_json()
+    assert {key: found[key] for key in preset.train if key != "batch_size"} == {
+        key: value for key, value in preset.train.items() if key != "batch_size"
+    }
+    assert configured["student"].spec.model.startswith("deit_")
+    settings = {"name": configured["objective"].name, **configured["objective"].to_json()}
+    assert {key: settings[key] for key in preset.objective} == preset.objective
+
+
+def test_another_objective_takes_nothing_from_the_presets(
+    toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path, train: list[object]
+) -> None:
+    command(*train, "--preset", "cskd-ti", "--objective", "deit", "--labels", finished_store, "--out", tmp_path / "run")
+    assert configured["objective"].name == "deit"

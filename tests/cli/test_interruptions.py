@@ -1,0 +1,271 @@
+"""What goes wrong during the work: what is finished stays, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cskd_pipeline.objectives.cskd import Cskd
+from cskd_pipeline.store import StoreWriter
+from cskd_pipeline.train.learner import Learner
+
+
+def failing_after(times: int, original: Any, failure: Any) -> Any:
+    """`original`, but its call number `times` (from 0) does `failure` first."""
+    calls = iter(range(1_000_000))
+
+    def call(*args: Any, **settings: Any) -> Any:
+        if next(calls) == times:
+            failure()
+        return original(*args, **settings)
+
+    return call
+
+
+def raising(error: BaseException) -> Any:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_weights(ours: Path, theirs: Path) -> None:
+    for name in ("last.safetensors", "ema.safetensors", "best.safetensors"):
+        found, expected = load_file(ours / name), load_file(theirs / name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.fixture
+def broken(toy: Path, tmp_path: Path) -> Path:
+    """The toy data with one image whose second half is gone; its header is well."""
+    data = Path(shutil.copytree(toy, tmp_path / "data"))
+    with tarfile.open(data / "train-0.tar") as archive:
+        member = archive.getmember("img00004.jpg")
+    with (data / "train-0.tar").open("r+b") as file:
+        file.seek(member.offset_data + member.size // 2)
+        file.write(bytes(member.size - member.size // 2))
+    return data
+
+
+def test_precompute_names_a_broken_image_and_commits_nothing_of_its_block(
+    broken: Path, tmp_path: Path, command: Any, precompute: list[object]
+) -> None:
+    outcome = command(*precompute, "--data", broken, "--out", tmp_path / "new")
+    assert outcome.code == 3
+    for text in ("img00004", "train-0.tar", "cannot be decoded", "replace or remove"):
+        assert text in outcome.error
+    listed = json.loads(command("status", tmp_path / "new", "--json").out)
+    assert all(row["blocks"] < row["of"] for row in listed)
+
+
+def test_train_names_a_broken_image(broken: Path, tmp_path: Path, command: Any, train: list[object]) -> None:
+    all_of_it = ("--size", "32", "--batch-size", "22")
+    outcome = command(*train, *all_of_it, "--data", broken, "--out", tmp_path / "new")
+    assert outcome.code == 3
+    for text in ("img00004", "train-0.tar", "cannot be decoded", "replace or remove"):
+        assert text in outcome.error
+    assert not (tmp_path / "new" / "last.pt").exists()
+
+
+def test_index_check_names_a_broken_image(broken: Path, tmp_path: Path, command: Any) -> None:
+    outcome = command("index", "--data", broken, "--check", "--out", tmp_path / "new")
+    assert outcome.code == 3
+    assert "img00004" in outcome.error
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_shard_is_named_by_train_and_verify(
+    store: Path, tmp_path: Path, command: Any, train: list[object]
+) -> None:
+    shard = next(path for path in sorted((store / "seed-000000").rglob("*")) if path.match("hard*/c/1/*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    shard.write_bytes(content)
+    before = on_disk(store)
+    trained = command(*train, "--labels", store, "--out", tmp_path / "run")
+    assert trained.code == 3
+    assert str(shard) in trained.error
+    assert "damaged" in trained.error
+    assert "run precompute again" in trained.error
+    verified = command("verify", store)
+    assert verified.code == 3
+    assert "failed verification: 1 bad files" in verified.error
+    assert str(shard) in verified.out
+    found = json.loads(command("verify", store, "--json").out)
+    assert [file["path"] for file in found["bad_files"]] == [str(shard)]
+    assert on_disk(store) == before
+
+
+def test_precompute_mends_a_damaged_block_whose_commit_is_deleted(
+    store: Path, finished_store: Path, command: Any, precompute: list[object]
+) -> None:
+    shard = next(path for path in sorted((store / "seed-000001").rglob("*")) if path.match("hard*/c/2/*"))
+    shard.write_bytes(b"")
+    (store / "seed-000001/commits/000002.json").unlink()
+    assert command(*precompute, "--seeds", "0:2", "--out", store).code == 0
+    assert on_disk(store) == on_disk(finished_store)
+
+
+@pytest.mark.parametrize("written", [0, 7, 40])
+def test_precompute_goes_on_after_the_disk_was_full(
+    written: int,
+    tmp_path: Path,
+    finished_store: Path,
+    command: Any,
+    precompute: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [*precompute, "--seeds", "0:2", "--out", tmp_path / "new"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing_after(written, os.fsync, raising(full)))
+        outcome = command(*words)
+    assert outcome.code == 75
+    for text in (str(tmp_path / "new"), "No space left on device", "same command again"):
+        assert text in outcome.error
+    assert command(*words).code == 0
+    assert on_disk(tmp_path / "new") == on_disk(finished_store)
+
+
+def test_precompute_goes_on_after_the_disk_was_full_for_the_very_first_file(
+    tmp_path: Path, finished_store: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*precompute, "--seeds", "0:2", "--out", tmp_path / "new"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr("zarr.storage._local._put", raising_with_arguments(full))
+        outcome = command(*words)
+    assert outcome.code == 75
+    assert "No space left on device" in outcome.error
+    assert command(*words).code == 0
+    assert on_disk(tmp_path / "new") == on_disk(finished_store)
+
+
+def raising_with_arguments(error: BaseException) -> Any:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("written", [0, 3, 9])
+def test_train_goes_on_after_the_disk_was_full(
+    written: int,
+    tmp_path: Path,
+    finished_run: Path,
+    finished_store: Path,
+    command: Any,
+    train: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [*train, "--labels", finished_store, "--out", tmp_path / "new"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing_after(written, os.fsync, raising(full)))
+        outcome = command(*words)
+    assert outcome.code == 75
+    assert "No space left on device" in outcome.error
+    assert str(tmp_path / "new") in outcome.error
+    assert command(*words, "--resume").code == 0
+    assert_same_weights(tmp_path / "new", finished_run)
+
+
+def test_ctrl_c_keeps_the_committed_blocks_and_the_same_command_goes_on(
+    tmp_path: Path, finished_store: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*precompute, "--seeds", "0:2", "--out", tmp_path / "new"]
+    with monkeypatch.context() as patched:
+        stopping = failing_after(3, StoreWriter.write_block, raising(KeyboardInterrupt()))
+        patched.setattr(StoreWriter, "write_block", stopping)
+        outcome = command(*words)
+    assert outcome.code == 75
+    for text in ("3 blocks were committed", str(tmp_path / "new"), "same command goes on"):
+        assert text in outcome.error
+    assert json.loads(command("status", tmp_path / "new", "--json").out)[0]["blocks"] == 3
+    again = command(*words)
+    assert again.code == 0
+    assert "3 of 8 blocks are committed already" in again.err
+    assert on_disk(tmp_path / "new") == on_disk(finished_store)
+
+
+def test_ctrl_c_outside_of_the_work_is_no_traceback(
+    tmp_path: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cskd_pipeline.teacher.load_teacher", raising_with_arguments(KeyboardInterrupt()))
+    outcome = command(*precompute, "--out", tmp_path / "new")
+    assert outcome.code == 75
+    assert "run the same command again" in outcome.error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_training_at_a_checkpoint_and_resume_ends_in_the_same_weights(
+    number: signal.Signals,
+    tmp_path: Path,
+    finished_run: Path,
+    finished_store: Path,
+    command: Any,
+    train: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [*train, "--labels", finished_store, "--out", tmp_path / "new"]
+    with monkeypatch.context() as patched:
+        stopping = failing_after(2, Learner.update, lambda: os.kill(os.getpid(), number))
+        patched.setattr(Learner, "update", stopping)
+        outcome = command(*words)
+    assert outcome.code == 75
+    for text in ("stopped at epoch 1, update 3 of 6", "--resume"):
+        assert text in outcome.error
+    resumed = command(*words, "--resume")
+    assert resumed.code == 0
+    assert "epoch 1, update 4" in resumed.err
+    assert_same_weights(tmp_path / "new", finished_run)
+
+
+def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(
+    tmp_path: Path, finished_store: Path, command: Any, train: list[object]
+) -> None:
+    huge = ("--lr", "1e36", "--scheduler", "constant")
+    outcome = command(*train, "--labels", finished_store, *huge, "--out", tmp_path / "new")
+    assert outcome.code == 3
+    for text in ("epoch 1", "loss is nan", "lower learning rate", "no checkpoint was written yet"):
+        assert text in outcome.error
+    assert not (tmp_path / "new" / "last.pt").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
+    tmp_path: Path, finished_store: Path, command: Any, train: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*train, "--labels", finished_store, "--epochs", "2", "--out", tmp_path / "new"]
+    kept: dict[str, bytes] = {}
+    calls = iter(range(1_000_000))
+    loss = Cskd.__call__
+
+    def diverging(self: Cskd, *args: Any) -> Any:
+        if next(calls) < 8:
+            return loss(self, *args)
+        kept.update(on_disk(tmp_path / "new"))
+        return loss(self, *args) * float("nan")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cskd, "__call__", diverging)
+        outcome = command(*words)
+    assert outcome.code == 3
+    for text in ("epoch 2, update 3 of 6", "loss is nan", "last.pt", "is from before"):
+        assert text in outcome.error
+    assert on_disk(tmp_path / "new") == kept
+    assert command(*words, "--resume").code == 0
