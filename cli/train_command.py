@@ -289,8 +289,11 @@ def _objective(options: dict[str, Any]) -> Objective:
 def _targets(options: dict[str, Any], objective: Objective, epochs: int, device: torch.device) -> _Supply:
     from cskd_pipeline.precompute import parse_seeds
     from cskd_pipeline.replay import NoTargets
+    from cskd_pipeline.train import RunFolder
 
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
+    if seeds is None and options["resume"]:  # its own, though the store may have got more since
+        seeds = RunFolder(options["out"]).settings().get("extra", {}).get("seeds")
     if options["labels"] is not None:
         return _stored(options, objective, seeds)
     index = open_data(options["data"], options["split"], options["data_root"])

@@ -73,8 +73,10 @@ def verify(
     if not as_json:
         for file in bad:
             click.echo(f"seed {file.seed} block {file.block}: {file.path}: {file.found}")
-        click.echo(f"{blocks} blocks checked, {len(bad)} bad files")
-    failures = [f"{len(bad)} bad files"] if bad else []
+        click.echo(f"{blocks} blocks checked, bad files: {len(bad)}")
+        if job is not None and bad:
+            click.echo("no crop is recomputed while files are bad")
+    failures = [f"bad files: {len(bad)}"] if bad else []
     if job is not None and not bad:
         from cskd_pipeline.precompute import recompute
 
@@ -84,9 +86,9 @@ def verify(
         if not as_json:
             for difference in differences[:20]:
                 click.echo(f"seed {difference.seed} sample {difference.sample}: {difference.what}: {difference.found}")
-            click.echo(f"{checked} crops recomputed, {len(differences)} differences")
+            click.echo(f"{checked} crops recomputed, differences: {len(differences)}")
         if differences:
-            failures.append(f"{len(differences)} differences in {checked} recomputed crops")
+            failures.append(f"differences: {len(differences)} in {checked} recomputed crops")
     if as_json:
         click.echo(json.dumps(report))
     if failures:

@@ -4,8 +4,8 @@
     python experiments/real_images.py --table runs/*/results.json
 
 Each run is a `cskd-pipeline` command; the commands and what came out go to OUT/results.json, runs that are finished
-are not repeated, and `--table` prints the rows of docs/results.md. Sizes are for two processor cores; `--scale` multiplies
-the epochs where there is a GPU, `--seeds` repeats the students.
+are not repeated, and `--table` prints the rows of docs/results.md. Sizes are for two processor cores; `--scale`
+multiplies the epochs and the stored seeds where there is a GPU, `--seeds` repeats the students.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-# The folder layout and the sizes of a set: crops, patches, the teacher's grid, epochs of teacher and student, stored seeds.
+# Sizes of a set: side of crops and patches, the teacher's stride, epochs of teacher and student, stored seeds.
 SETS = {
     "cifar10-small": {"size": 32, "patch": 4, "output_stride": 8, "teacher_epochs": 10, "epochs": 10, "stored": 5},
     "imagenette160": {"size": 64, "patch": 8, "output_stride": 16, "teacher_epochs": 25, "epochs": 25, "stored": 10},
@@ -64,11 +64,9 @@ def run_set(arguments: argparse.Namespace) -> None:
 
     teacher = out / "teacher"
     teacher_epochs = str(plan["teacher_epochs"] * arguments.scale)
-    execute(
-        out,
-        ["train", *common, "--student", TEACHER, "--recipe", "plain", "--size", str(size), "--epochs", teacher_epochs]
-        + [*optimiser, "--lr", "2e-3", "--eval-every", "5", "--out", str(teacher)],
-    )
+    training = [*common, *optimiser, "--student", TEACHER, "--recipe", "plain", "--size", str(size)]
+    schedule = ["--epochs", teacher_epochs, "--lr", "2e-3", "--eval-every", "5"]
+    execute(out, ["train", *training, *schedule, "--out", str(teacher)])
     results["rows"].append(row("teacher", 0, teacher, ["cls"], commands(out)[-1]))
     source = ["--teacher", TEACHER, "--teacher-weights", str(teacher / "last.safetensors")]
     source += ["--teacher-arg", f"output_stride={plan['output_stride']}"]
@@ -95,11 +93,8 @@ def run_set(arguments: argparse.Namespace) -> None:
             if method.endswith("live"):
                 targets = [*source, "--size", str(size), "--seeds", stored]
             folder = out / f"{method.replace(' ', '-')}-{seed}"
-            execute(
-                out,
-                ["train", *common, *targets, *small, *objective, *optimiser, *epochs, "--seed", str(seed)]
-                + ["--lr", "1e-3", "--eval-every", "5", "--out", str(folder)],
-            )
+            training = [*common, *targets, *small, *objective, *optimiser, *epochs, "--lr", "1e-3", "--eval-every", "5"]
+            execute(out, ["train", *training, "--seed", str(seed), "--out", str(folder)])
             heads = ["cls", "two_head"] + (["three_head"] if "cskd" in method else [])
             results["rows"].append(row(method, seed, folder, heads, commands(out)[-1]))
             if method == "cskd live":

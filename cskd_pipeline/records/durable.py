@@ -20,7 +20,7 @@ def writing(what: Path | str) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise RetryError(
             f"cannot write {what} ({reason}); nothing that was there is lost: "
-            "make room or permit writing, and run the same command again"
+            "make room or permit writing, then run the same command again (training: with --resume)"
         ) from error
 
 

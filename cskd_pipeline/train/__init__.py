@@ -3,6 +3,7 @@
 from cskd_pipeline.train.config import TrainConfig
 from cskd_pipeline.train.launch import choose_device, process_group
 from cskd_pipeline.train.loop import train
+from cskd_pipeline.train.run_folder import RunFolder
 from cskd_pipeline.train.source import EpochSource
 from cskd_pipeline.train.stopping import stop_on_signals
 from cskd_pipeline.train.summary import Best, TrainSummary
@@ -10,6 +11,7 @@ from cskd_pipeline.train.summary import Best, TrainSummary
 __all__ = [
     "Best",
     "EpochSource",
+    "RunFolder",
     "TrainConfig",
     "TrainSummary",
     "choose_device",

@@ -70,6 +70,15 @@ class RunFolder:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         write_atomic(config, lambda file: file.write(text.encode()))
 
+    def settings(self) -> dict[str, Any]:
+        """What the run was started with; empty where none was started.
+
+        Raises:
+            DataError: the stored settings are damaged.
+        """
+        config = self.path / "config.json"
+        return _read_json(config) if config.exists() else {}
+
     def read_metrics(self, *, epochs: int) -> list[dict[str, Any]]:
         """The rows of the first `epochs` epochs; what a killed run wrote beyond its last checkpoint is left out."""
         path = self.path / "metrics.jsonl"

@@ -97,7 +97,7 @@ def test_seeds_are_added_to_a_store(
         *["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "64", "--workers", "0"]
     )
     assert verified.code == 0, verified.err
-    assert "11 blocks checked, 0 bad files" in verified.out
+    assert "11 blocks checked, bad files: 0" in verified.out
     assert "crops recomputed, 0 differences" in verified.out
 
 

@@ -104,7 +104,7 @@ def test_a_damaged_shard_is_named_by_train_and_verify(
     assert "run precompute again" in trained.error
     verified = command("verify", store)
     assert verified.code == 3
-    assert "failed verification: 1 bad files" in verified.error
+    assert "failed verification: bad files: 1" in verified.error
     assert str(shard) in verified.out
     found = json.loads(command("verify", store, "--json").out)
     assert [file["path"] for file in found["bad_files"]] == [str(shard)]
@@ -269,3 +269,29 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
         assert text in outcome.error
     assert on_disk(tmp_path / "new") == kept
     assert command(*words, "--resume").code == 0
+
+
+def test_a_resumed_run_keeps_its_seeds_though_the_store_has_got_more(
+    tmp_path: Path, command: Any, train: list[object], precompute: list[object]
+) -> None:
+    store = tmp_path / "labels.zarr"
+    assert command(*precompute, "--seeds", "0:2", "--out", store).code == 0
+    words = [*train, "--labels", store, "--out", tmp_path / "new"]
+    assert command(*words).code == 0
+    assert command(*precompute, "--seeds", "2", "--out", store).code == 0
+    again = command(*words, "--resume")
+    assert again.code == 0
+    assert "is finished" in again.err
+
+
+def test_termination_stops_precompute_like_ctrl_c(
+    tmp_path: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*precompute, "--seeds", "0:2", "--out", tmp_path / "labels.zarr"]
+    with monkeypatch.context() as patched:
+        stopping = failing_after(1, StoreWriter.write_block, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        patched.setattr(StoreWriter, "write_block", stopping)
+        outcome = command(*words)
+    assert outcome.code == 75
+    assert "the same command goes on" in outcome.error
+    assert command(*words).code == 0

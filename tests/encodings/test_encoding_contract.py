@@ -10,8 +10,8 @@ import torch
 from google_crc32c import value as crc32c
 
 from cskd_pipeline.encodings import ENCODINGS, Encoding, FullEncoding, HardEncoding, encoding_from_json
-from cskd_pipeline.encodings.envelope import fused
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.records.ratio import fused
 
 GRID, POSITIONS, CLASSES = (2, 3), 6, 11
 EXAMPLES: list[Encoding] = [

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cskd_pipeline.encodings import EncodedRows, HardEncoding, encoding_from_json
-from cskd_pipeline.encodings.envelope import envelope, fused
+from cskd_pipeline.encodings.envelope import envelope
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS, fused
 
 
 def brute_force(dense_NC: torch.Tensor, global_NC: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:

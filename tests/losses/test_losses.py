@@ -19,7 +19,8 @@ from cskd_pipeline.losses import (
     soft_global,
     soft_target_cross_entropy,
 )
-from cskd_pipeline.records.targets import RATIO_STEPS, Targets
+from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.records.targets import Targets
 
 B, C, H, W = 3, 5, 2, 3
 

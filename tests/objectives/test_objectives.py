@@ -14,7 +14,8 @@ from cskd_pipeline.errors import UsageError
 from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
 from cskd_pipeline.objectives import OBJECTIVES, Objective, create_objective, objective_from_json, objective_to_json
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.targets import RATIO_STEPS, Targets
+from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.records.targets import Targets
 
 B, C, H, W = 4, 6, 2, 2
 

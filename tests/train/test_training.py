@@ -25,7 +25,7 @@ from cskd_pipeline.evaluate import Score, evaluate
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.presets import PRESETS, find_preset
 from cskd_pipeline.records.batch import TrainBatch
-from cskd_pipeline.records.targets import RATIO_STEPS
+from cskd_pipeline.records.ratio import RATIO_STEPS
 from cskd_pipeline.student import StudentSpec, create_student
 from cskd_pipeline.train import Best, TrainConfig, stop_on_signals
 from cskd_pipeline.train.learner import Learner

@@ -1,0 +1,47 @@
+# What a fresh copy needs: `make test` and `make demo` install what the lock file pins into .venv by themselves.
+# Another interpreter (3.11 or newer): make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+UV := $(BIN)/python -m uv
+
+.PHONY: demo test slow lint lock clean
+.DEFAULT_GOAL := test
+
+demo: $(READY)
+	$(BIN)/cskd-pipeline demo --out demo-run
+
+test: lint
+	$(BIN)/pytest
+
+slow: $(READY)
+	$(BIN)/pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
+# that the lock holds for it; uv installs far faster than pip does.
+$(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+# Both locks hold for every platform and hold no address. Add `--upgrade` by UPGRADE=--upgrade.
+lock: $(READY)
+	$(UV) pip compile pyproject.toml --extra dev $(LOCKING) -o requirements/dev.txt
+	$(UV) pip compile requirements/uv.in $(LOCKING) -o requirements/uv.txt
+
+LOCKING = --quiet --universal --generate-hashes --no-header --python-version 3.11 $(UPGRADE)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
