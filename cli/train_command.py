@@ -46,7 +46,7 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
 
         preset = find_preset(name)
         defaults = {"student": preset.student, "objective": preset.objective["name"], "data": preset.data}
-        add_defaults(ctx, {**defaults, **preset.train}, below=True)
+        add_defaults(ctx, {**defaults, "repeats": preset.repeats, **preset.train}, below=True)
     return name
 
 

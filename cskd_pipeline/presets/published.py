@@ -28,6 +28,7 @@ class Preset(Record):
         student: student model.
         objective: JSON form of the objective.
         train: fields of `train.TrainConfig`.
+        repeats: how many views of a part of the images make an epoch (repeated augmentation).
         top1: published ImageNet-1k top-1 in per cent.
         head: how the heads are combined for that number.
     """
@@ -42,6 +43,7 @@ class Preset(Record):
     train: Mapping[str, Any]
     top1: float
     head: str
+    repeats: int = 3
 
     @property
     def command(self) -> str:

@@ -1,4 +1,4 @@
-"""The settings of a training run; the defaults are DeiT's and CSKD's (METHODS in the documentation)."""
+"""The settings of a training run; the defaults are DeiT's and CSKD's (docs/training.md)."""
 
 from __future__ import annotations
 

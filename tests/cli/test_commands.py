@@ -98,7 +98,7 @@ def test_seeds_are_added_to_a_store(
     )
     assert verified.code == 0, verified.err
     assert "11 blocks checked, bad files: 0" in verified.out
-    assert "crops recomputed, 0 differences" in verified.out
+    assert "crops recomputed, differences: 0" in verified.out
 
 
 def test_verify_notices_that_the_images_have_changed(
@@ -111,7 +111,7 @@ def test_verify_notices_that_the_images_have_changed(
     words = ["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
     outcome = command(*words, "--json")
     assert outcome.code == 3
-    assert "differences in" in outcome.error
+    assert "differences: " in outcome.error
     assert {difference["what"] for difference in json.loads(outcome.out)["differences"]} >= {"pixels"}
 
 
@@ -193,6 +193,7 @@ def test_flags_win_over_environment_over_file_over_preset_over_default(
     )
     environment = {"CSKD_TRAIN_WEIGHT_DECAY": "0.2", "CSKD_TRAIN_WARMUP_EPOCHS": "2", "CSKD_TRAIN_DATA": str(toy)}
     words = ["train", "--labels", finished_store, "--out", tmp_path / "run", "--warmup-epochs", "1", "--device", "cpu"]
+    words += ["--repeats", "1"]
     outcome = command(*words, "--preset", "cskd-b", "--config", config, env=environment)
     assert outcome.error == "Error: as far as this test goes"
     found = configured["config"]
@@ -235,6 +236,8 @@ def test_a_preset_arrives_whole(
         *[
             "--batch-size",
             "32",
+            "--repeats",
+            "2",
             "--device",
             "cpu",
             *(word for argument in small for word in ("--student-arg", argument)),
@@ -249,8 +252,15 @@ def test_a_preset_arrives_whole(
     assert {key: settings[key] for key in preset.objective} == preset.objective
 
 
+def test_a_preset_repeats_augmentation(tmp_path: Path, command: Any, train: list[object], finished_store: Path) -> None:
+    outcome = command(*train, "--preset", "cskd-ti", "--labels", finished_store, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "--repeats 3 shows that many seeds in an epoch, 2 are at hand" in outcome.error
+
+
 def test_another_objective_takes_nothing_from_the_presets(
     toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path, train: list[object]
 ) -> None:
-    command(*train, "--preset", "cskd-ti", "--objective", "deit", "--labels", finished_store, "--out", tmp_path / "run")
+    words = [*train, "--labels", finished_store, "--repeats", "1", "--out", tmp_path / "run"]
+    command(*words, "--preset", "cskd-ti", "--objective", "deit")
     assert configured["objective"].name == "deit"
