@@ -37,6 +37,10 @@ class CropBatch:
     def __len__(self) -> int:
         return len(self.crops_B3SS)
 
+    def pin_memory(self) -> CropBatch:
+        """The same batch with its pixels in page-locked memory; a DataLoader asks for it where there is a GPU."""
+        return dataclasses.replace(self, crops_B3SS=self.crops_B3SS.pin_memory())
+
     def pixels(self, recipe: CropRecipe, *, mean: Channels, std: Channels, device: torch.device) -> Tensor:
         """fp32 [B, 3, S, S] on `device`: erased, mixed, and normalised for a model with this mean and std."""
         crops = self.crops_B3SS.to(device, non_blocking=True)

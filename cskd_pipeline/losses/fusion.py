@@ -29,7 +29,7 @@ def harden(targets: Targets) -> Targets:
     hard_B, hard_BHW = targets.hard_global_B, targets.hard_dense_BHW
     if hard_B is None:
         if global_BC is None:
-            raise DataError("the targets hold neither hard classes nor logits; make the store with --encoding hard or full")
+            raise DataError("the targets hold neither hard classes nor logits; make the store anew")
         hard_B = global_BC.float().argmax(1)
     if hard_BHW is None and global_BC is not None and dense_BCHW is not None:
         # argmax returns the first of equal maxima, which is the lowest class.
