@@ -12,6 +12,7 @@ import yaml
 from cskd_pipeline.errors import UsageError, nearest
 
 from .key_value import KeyValue
+from .yaml_text import parse_yaml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +39,7 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
     if path is None:
         return
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path} ({error.strerror}); check its path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

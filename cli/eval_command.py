@@ -41,10 +41,10 @@ from .options import (
     multiple=True,
     help="With --student, an argument for timm's constructor, such as img_size=64; may be repeated.",
 )
-@click.option("--size", type=click.IntRange(1), help="Side of the images in pixels.  [default: the model's]")
 @click.option(
-    "--crop-pct", type=float, default=0.875, show_default=True, help="Share of the image that the model sees."
+    "--size", type=click.IntRange(1), help="Side of the images in pixels.  [default: the run's, or the model's]"
 )
+@click.option("--crop-pct", type=float, help="Share of the image that the model sees.  [default: the run's, or 0.875]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per forward pass.")
 @machine_options
 @config_option
@@ -58,7 +58,7 @@ def evaluate(
     student: str | None,
     student_args: tuple[tuple[str, Any], ...],
     size: int | None,
-    crop_pct: float,
+    crop_pct: float | None,
     batch_size: int,
     device: str | None,
     workers: str,
@@ -77,7 +77,8 @@ def evaluate(
 
     from .trained_model import open_model, weights_file
 
-    require_fraction("--crop-pct", crop_pct)
+    if crop_pct is not None:
+        require_fraction("--crop-pct", crop_pct)
     file = weights_file(model, weights=weights)
     chosen = split or (open_index(Path(data)).split if is_index(data) else split_to_score(data, data_root))
     if chosen is None:
@@ -89,7 +90,7 @@ def evaluate(
     evaluation = EvaluationSet(
         index=index,
         size=size or loaded.size,
-        crop_pct=crop_pct,
+        crop_pct=crop_pct or loaded.crop_pct,
         mean=mean,
         std=std,
         device=place,

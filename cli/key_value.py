@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import click
 import yaml
+
+from .yaml_text import parse_yaml
 
 
 class KeyValue(click.ParamType[tuple[str, Any]]):
@@ -17,24 +18,17 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         """The pair."""
         if isinstance(value, tuple):
-            return value[0], _number(value[1])
+            return value[0], value[1]
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
             self.fail(f"{value!r} is not of the form KEY=VALUE, such as img_size=64", param, ctx)
         try:
-            parsed = yaml.safe_load(text)
+            parsed = parse_yaml(text)
         except yaml.YAMLError:
             self.fail(f"the value in {value!r} cannot be read", param, ctx)
         if not isinstance(parsed, _PLAIN):
             self.fail(f"the value in {value!r} is a {type(parsed).__name__}; give a number, text or a list", param, ctx)
-        return key.strip().replace("-", "_"), _number(parsed)
+        return key.strip().replace("-", "_"), parsed
 
 
 _PLAIN = (str, int, float, bool, list, type(None))
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)  # YAML takes 1e-3 for text
-    return value

@@ -173,6 +173,18 @@ def require_fraction(option: str, value: float) -> None:
         raise UsageError(f"{option} must be above 0 and at most 1, found {value}")
 
 
+def require_context(ctx: click.Context, names: tuple[str, ...], *, without: str) -> None:
+    """Nothing, if none of these parameters was given: without another option they would have no effect.
+
+    Raises:
+        UsageError: one was; names it.
+    """
+    for name in names:
+        if ctx.get_parameter_source(name) not in (click.core.ParameterSource.DEFAULT, None):
+            flag = "--" + name.replace("_args", "-arg").replace("_", "-")
+            raise UsageError(f"{flag} is given without {without}, where it has no effect: give both, or neither")
+
+
 def require_file(option: str, path: Path | None) -> None:
     """Nothing, if no path is given or a file is there.
 

@@ -89,7 +89,7 @@ def precompute(
     from cskd_pipeline.encodings import encoding_from_json
     from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, warn_of_gap
     from cskd_pipeline.precompute import precompute as run
-    from cskd_pipeline.store import StoreReader, StoreWriter, require_store_or_room, summarise
+    from cskd_pipeline.store import StoreReader, StoreWriter, is_store, require_store_or_room, summarise
     from cskd_pipeline.train import choose_device
 
     wanted = parse_seeds(seeds)
@@ -99,6 +99,8 @@ def precompute(
     if block is not None and block < 2:
         raise UsageError(f"--block must be at least 2, found {block}")
     require_store_or_room(out)
+    if block is None and is_store(out):  # more seeds for a store, whose blocks are what they are
+        block = StoreReader(out).header.block
     require_teacher(teacher_settings)
     index = open_data(data, split, data_root)
     teacher = make_teacher(teacher_settings, classes=len(index.classes), size=size, device=chosen_device)

@@ -21,6 +21,7 @@ from .options import (
     make_teacher,
     open_data,
     recipe_options,
+    require_context,
     require_file,
     require_fraction,
     require_teacher,
@@ -150,6 +151,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         --labels labels.zarr --out run
     """
     from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
+    from cskd_pipeline.records.weights import weights_digest
     from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource
     from cskd_pipeline.student import create_student
     from cskd_pipeline.student.timm_model import normalisation
@@ -185,6 +187,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         )
         if student.fresh:
             say(f"started afresh, for {options['student_weights']} does not fit them: {', '.join(student.fresh)}")
+        start = weights_digest(student.model)
         _check_input_size(student, recipe.size)
         mean, std = normalisation(student.model)
         source = ReplaySource(
@@ -218,6 +221,8 @@ def train(ctx: click.Context, /, **options: Any) -> None:
                     "seeds": targets.seeds,
                     "repeats": options["repeats"],
                     "crop_pct": options["crop_pct"],
+                    "evaluation": None if evaluation is None else [evaluation.index.split, evaluation.index.digest],
+                    "start": None if options["student_weights"] is None else start,
                 },
                 notes={"workers": workers, "preset": options["preset"]},
                 trackers=options["trackers"],
@@ -245,6 +250,17 @@ class _Supply:
     identity: dict[str, Any]
 
 
+TEACHER_SETTINGS = (
+    "teacher_weights",
+    "teacher_args",
+    "teacher_precision",
+    "channels_last",
+    "compile_teacher",
+    "chunk",
+    "global_source",
+)
+
+
 def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
     """Nothing, if the options agree with one another: all that can be told before data is read or a model is built."""
     from cskd_pipeline.replay import Canary
@@ -261,10 +277,9 @@ def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
     if options["teacher"]:
         require_teacher(options)
     else:
-        for name in ("teacher_weights", "teacher_args"):
-            if options[name]:
-                flag = "--" + name.replace("_args", "-arg").replace("_", "-")
-                raise UsageError(f"{flag} is given without --teacher: name the model, or leave it out")
+        require_context(ctx, TEACHER_SETTINGS, without="--teacher")
+    if options["labels"] is None:
+        require_context(ctx, ("canary",), without="--labels")
     resolve_name(options["student"])
     require_file("--student-weights", options["student_weights"])
     require_fraction("--crop-pct", options["crop_pct"])
@@ -310,7 +325,7 @@ def _targets(options: dict[str, Any], objective: Objective, epochs: int, device:
 
 def _stored(options: dict[str, Any], objective: Objective, seeds: list[int] | None) -> _Supply:
     from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
+    from cskd_pipeline.replay import Canary, StoredTargets
     from cskd_pipeline.store import StoreReader
 
     store = StoreReader(options["labels"])
@@ -327,9 +342,8 @@ def _stored(options: dict[str, Any], objective: Objective, seeds: list[int] | No
     if seeds is None and not chosen:
         store.require_complete(store.seeds() or [0])
     store.require_complete(chosen)
-    provider: TargetProvider = NoTargets()
-    if objective.needs:
-        provider = StoredTargets(store, needs=objective.needs, canary=Canary(options["canary"]))
+    # Also for an objective that needs no targets: its crops are checked against the store all the same.
+    provider = StoredTargets(store, needs=objective.needs, canary=Canary(options["canary"]))
     identity = {"targets": "stored", "teacher": header.teacher, "encoding": header.encoding}
     return _Supply(index, CropRecipe.from_json(header.recipe), chosen, provider, header.grid, identity)
 

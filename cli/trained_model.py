@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cskd_pipeline.student import Student
 
 
+CROP_PCT = 0.875
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainedModel:
     """A student with its weights.
@@ -20,12 +23,14 @@ class TrainedModel:
     Attributes:
         student: the model, on the CPU.
         file: where the weights are from.
-        size: the side in pixels of its input.
+        size: the side in pixels of its input: that of its run, or else the model's own.
+        crop_pct: share of the centre crop: that of its run, or else DeiT's.
     """
 
     student: Student
     file: Path
     size: int
+    crop_pct: float
 
 
 def weights_file(path: Path, *, weights: str) -> Path:
@@ -86,6 +91,23 @@ def open_model(
     if hasattr(built.model, "head_dist"):  # the third head of CSKD's evaluation
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
     fit_weights(built.model, load_weights(file), source=file)
-    embed: Any = getattr(built.model, "patch_embed", None)
-    config: Any = built.model.pretrained_cfg
-    return TrainedModel(built, file, int(embed.img_size[0] if embed is not None else config["input_size"][-1]))
+    settings = _run_settings(file)
+    return TrainedModel(
+        built,
+        file,
+        size=settings.get("size") or _input_size(built.model),
+        crop_pct=settings.get("crop_pct") or CROP_PCT,
+    )
+
+
+def _run_settings(file: Path) -> dict[str, Any]:
+    """Size and crop_pct that the run beside the file evaluated with; empty where there is no run."""
+    from cskd_pipeline.train import RunFolder
+
+    extra = RunFolder(file.parent).settings().get("extra", {})
+    return {"size": extra.get("recipe", {}).get("size"), "crop_pct": extra.get("crop_pct")}
+
+
+def _input_size(model: Any) -> int:
+    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return int(fixed[0] if fixed else model.pretrained_cfg["input_size"][-1])

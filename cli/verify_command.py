@@ -18,6 +18,7 @@ from .options import (
     machine_options,
     make_teacher,
     open_data,
+    require_context,
     require_file,
     say,
     worker_count,
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 @machine_options
 @config_option
 @json_option
+@click.pass_context
 def verify(
+    ctx: click.Context,
+    /,
     store: Path,
     data: str | None,
     data_root: str | None,
@@ -61,6 +65,8 @@ def verify(
     """
     from cskd_pipeline.store import StoreReader, check_files
 
+    if data is None:
+        require_context(ctx, ("teacher_weights", "crops", "key", "device", "workers", "data_root"), without="--data")
     require_file("--teacher-weights", teacher_weights)
     reader = StoreReader(store)
     processes = worker_count(workers)
@@ -74,8 +80,12 @@ def verify(
         for file in bad:
             click.echo(f"seed {file.seed} block {file.block}: {file.path}: {file.found}")
         click.echo(f"{blocks} blocks checked, bad files: {len(bad)}")
+        for seed in sorted({*reader.seeds()} - {*reader.complete_seeds()}):
+            click.echo(f"seed {seed} is incomplete: {len(reader.committed(seed))} of {reader.header.blocks} blocks")
         if job is not None and bad:
             click.echo("no crop is recomputed while files are bad")
+    if not blocks:
+        raise DataError(f"{store} holds no committed block; there is nothing to verify")
     failures = [f"bad files: {len(bad)}"] if bad else []
     if job is not None and not bad:
         from cskd_pipeline.precompute import recompute
@@ -88,11 +98,26 @@ def verify(
                 click.echo(f"seed {difference.seed} sample {difference.sample}: {difference.what}: {difference.found}")
             click.echo(f"{checked} crops recomputed, differences: {len(differences)}")
         if differences:
-            failures.append(f"differences: {len(differences)} in {checked} recomputed crops")
+            failures.append(f"differences: {len(differences)} in {checked} recomputed crops{_elsewhere(reader, job)}")
     if as_json:
         click.echo(json.dumps(report))
     if failures:
         raise DataError(f"{store} failed verification: {' and '.join(failures)}")
+
+
+def _elsewhere(reader: StoreReader, job: PrecomputeJob) -> str:
+    """What is not as it was when the store was written, and may explain a difference."""
+    from cskd_pipeline.precompute.versions import versions
+    from cskd_pipeline.store import summarise
+
+    now = versions(job.teacher.device)
+    changed = {
+        f"{name} {then.get(name)} (now {value})"
+        for then in summarise(reader).writers
+        for name, value in now.items()
+        if then.get(name) != value
+    }
+    return f"; the store was written with {', '.join(sorted(changed))}" if changed else ""
 
 
 def _job(

@@ -117,9 +117,8 @@ def execute(out: Path, command: list[str]) -> None:
     line = shlex.join(["cskd-pipeline", *command])
     with (out / "commands.txt").open("a") as file:
         file.write(line + "\n")
-    target = Path(command[command.index("--out") + 1])
-    if (target / "metrics.jsonl").exists():
-        command = [*command, "--resume"]
+    if command[0] == "train":
+        command = [*command, "--resume"]  # begins a run that has not begun
     print(line, file=sys.stderr, flush=True)
     subprocess.run(["cskd-pipeline", *command], check=True)
 

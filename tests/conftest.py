@@ -64,6 +64,15 @@ def toy(session_cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypat
     return folder
 
 
+@pytest.fixture
+def odd_toy(toy: Path) -> Path:
+    """As `toy`, but with an odd number of images: one of them has no mix partner."""
+    folder = toy.parent / "odd"
+    if not folder.exists():
+        write_toy(folder, train=109)
+    return folder
+
+
 TEACHER = "test_resnet"
 """timm's smallest ResNet; stride 32, or less with output_stride."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -38,6 +38,15 @@ def any_rank(flag: bool, *, device: torch.device) -> bool:
     return bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
 
 
+def gather_from_ranks(value: T) -> list[T]:
+    """Every rank's value, by rank; any that pickle can carry."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def copy_buffers_from_first(module: nn.Module) -> None:
     """Give every rank the first rank's buffers (batch statistics), which gradients do not keep equal."""
     if world_size() > 1:
@@ -46,17 +55,24 @@ def copy_buffers_from_first(module: nn.Module) -> None:
 
 
 def on_first_rank(act: Callable[[], T]) -> T:
-    """`act()` run on the first rank alone; its result, or the error meant for the user, on every rank."""
+    """`act()` run on the first rank alone; its result on every rank.
+
+    Its error is raised on every rank too, so that none waits for one that has gone: those meant for the user as they
+    are, any other as a RuntimeError (it may not survive the journey) everywhere but on the first.
+    """
     if world_size() == 1:
         return act()
-    outcome: list[T | CskdError | None] = [None]
+    outcome: list[Any] = [None, None]  # result, error
+    raised: Exception | None = None
     if rank() == 0:
         try:
             outcome[0] = act()
-        except CskdError as error:
-            outcome[0] = error
+        except Exception as error:
+            raised = error
+            known = isinstance(error, CskdError)
+            outcome[1] = error if known else RuntimeError(f"on the first rank: {type(error).__name__}: {error}")
     dist.broadcast_object_list(outcome, src=0)
-    result = outcome[0]
-    if isinstance(result, CskdError):
-        raise result
-    return result  # type: ignore[return-value]
+    result, sent = outcome
+    if sent is not None:
+        raise raised or sent
+    return result  # type: ignore[no-any-return]

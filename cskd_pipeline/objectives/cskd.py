@@ -7,15 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cskd_pipeline.losses import (
-    fuse,
-    hard_dense,
-    hard_global,
-    harden,
-    soft_dense,
-    soft_global,
-    soft_target_cross_entropy,
-)
+from cskd_pipeline.losses import fuse, global_term, hard_dense, harden, soft_dense, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
 from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
@@ -67,17 +59,15 @@ class Cskd(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert output.dist_BC is not None and output.dense_BCHW is not None and targets is not None
-        truth_B = soft_target_cross_entropy(output.cls_BC, labels.probabilities_BC(output.cls_BC.shape[1]))
+        assert output.dense_BCHW is not None and targets is not None
         if self.mode == "hard":
-            hard = harden(targets)
-            assert hard.hard_global_B is not None and hard.hard_dense_BHW is not None
-            global_B = hard_global(output.dist_BC, hard.hard_global_B)
-            dense_B = hard_dense(output.dense_BCHW, hard.hard_dense_BHW)
+            targets = harden(targets)  # once, for both terms
+            assert targets.hard_dense_BHW is not None
+            dense_B = hard_dense(output.dense_BCHW, targets.hard_dense_BHW)
         else:
             global_BC, teacher_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
             assert global_BC is not None and teacher_BCHW is not None
             fused_BCHW = fuse(teacher_BCHW, global_BC, ratio_steps=targets.ratio_steps)
-            global_B = soft_global(output.dist_BC, global_BC, temperature=self.temperature)
             dense_B = soft_dense(output.dense_BCHW, fused_BCHW, temperature=self.temperature)
-        return (1 - self.alpha) * truth_B + self.alpha * global_B + self.weight * dense_B
+        global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)
+        return (1 - self.alpha) * truth_term(output, labels) + self.alpha * global_B + self.weight * dense_B

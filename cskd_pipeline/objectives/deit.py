@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cskd_pipeline.losses import hard_global, harden, soft_global, soft_target_cross_entropy
+from cskd_pipeline.losses import global_term, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
 from cskd_pipeline.records.checks import require_choice, require_range
@@ -52,13 +52,6 @@ class Deit(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert output.dist_BC is not None and targets is not None
-        truth_B = soft_target_cross_entropy(output.cls_BC, labels.probabilities_BC(output.cls_BC.shape[1]))
-        if self.mode == "hard":
-            classes_B = harden(targets).hard_global_B
-            assert classes_B is not None
-            teacher_B = hard_global(output.dist_BC, classes_B)
-        else:
-            assert targets.logits_global_BC is not None
-            teacher_B = soft_global(output.dist_BC, targets.logits_global_BC, temperature=self.temperature)
-        return (1 - self.alpha) * truth_B + self.alpha * teacher_B
+        assert targets is not None
+        global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)
+        return (1 - self.alpha) * truth_term(output, labels) + self.alpha * global_B

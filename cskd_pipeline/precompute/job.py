@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.encodings import EncodedRows, Encoding
-from cskd_pipeline.errors import MismatchError, StoppedError
+from cskd_pipeline.errors import StoppedError, UsageError
 from cskd_pipeline.precompute.versions import versions
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import Batch
@@ -48,8 +48,8 @@ class PrecomputeJob:
         """The attributes of a store that this job fills."""
         group = self.recipe.group
         block = self.block or max(group, default_block(len(self.index), self.encoding.field.row_bytes) // group * group)
-        if block % group:
-            raise MismatchError(
+        if self.recipe.mixes and block % group:
+            raise UsageError(
                 f"a block of {block} samples cuts through groups of {group} that mix partners come from; "
                 f"use a multiple of {group}"
             )

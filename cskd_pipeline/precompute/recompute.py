@@ -10,7 +10,7 @@ from cskd_pipeline.encodings import EncodedRows
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.precompute.job import PrecomputeJob
 from cskd_pipeline.replay import CropLoader
-from cskd_pipeline.replay.order import order_key, permutation
+from cskd_pipeline.replay.order import order_key, permutation, sample_batches
 from cskd_pipeline.store import StoreReader
 
 
@@ -33,7 +33,7 @@ class Difference:
 def recompute(
     job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, workers: int
 ) -> tuple[int, list[Difference]]:
-    """How many crops were recomputed (at least `crops`, where the store has them), and those that differ.
+    """How many crops were recomputed (about `crops`), and those that differ.
 
     Crops are drawn at random, keyed by `key`, from all committed blocks; a crop's mix partner comes with it.
 
@@ -58,9 +58,7 @@ def recompute(
         picks = rows.start + permutation(order_key(key, 1 + number), 0, len(rows))[:per_unit]
         partners = job.recipe.partners(seed, picks, total=header.samples)
         samples = np.unique(np.concatenate([picks, partners]))
-        pairs = np.stack([samples, job.recipe.partners(seed, samples, total=header.samples)], axis=1)
-        ordered = np.array(list(dict.fromkeys(pairs[pairs[:, 0] <= pairs[:, 1]].reshape(-1).tolist())))
-        wanted = [(np.full(len(part), seed), part) for part in np.split(ordered, range(chunk, len(ordered), chunk))]
+        wanted = sample_batches(job.recipe, seed, samples, total=header.samples, batch=chunk)
         for crops_batch in loader.load(wanted):
             at = crops_batch.draws_B["sample"] - rows.start
             pixels = crops_batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,15 @@ def fit_weights(
         raise DataError(f"the weights in {source} do not fit {type(module).__name__}: {'; '.join(faults)}")
     module.load_state_dict(fitting, strict=False)
     return tuple(key for key in own if key not in fitting)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """32 hex digits of the parameters' and buffers' names, dtypes, shapes and bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _some(items: list[str]) -> str:

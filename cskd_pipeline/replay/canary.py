@@ -25,6 +25,7 @@ class Canary:
         if not 0 <= share <= 1:
             raise UsageError(f"the share of crops to check must be 0 to 1, found {share}")
         self._share = share
+        self._seen = 0
         self.checked = 0
 
     def check(self, batch: CropBatch, stored_crc_B: NDArray[np.uint32], *, first: bool) -> None:
@@ -50,5 +51,3 @@ class Canary:
                 f"has {stored_crc_B[row]:08x} ({len(wrong)} of {len(rows)} checked crops differ): images or image "
                 "libraries have changed since the labels were made; compare versions with `cskd-pipeline inspect`"
             )
-
-    _seen = 0

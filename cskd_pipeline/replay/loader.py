@@ -109,7 +109,12 @@ def as_is(batch: Any) -> Any:
     return batch
 
 
+_GRACE_S = 15
+"""How long a worker serves on after SIGTERM: enough for the parent to end an update and write a checkpoint."""
+
+
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Ignore Ctrl-C in a worker."""
-    # Ctrl-C reaches the whole process group: the parent decides what is finished and what is kept.
+    """Let the parent decide what is finished: Ctrl-C and a scheduler's SIGTERM reach the whole process group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not ignored for good: it is also how Python ends a worker that is left over when the parent exits.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_S))

@@ -113,9 +113,15 @@ class EpochOrder:
 
 def block_batches(recipe: CropRecipe, seed: int, rows: range, *, total: int, batch: int) -> Iterator[Batch]:
     """The crops of one block of a seed, partners side by side, `batch` (even) at a time."""
-    first, second = _units(recipe, seed, np.arange(rows.start, rows.stop), total)
-    paired = first != second
-    order = np.argsort(~paired, kind="stable")
+    return sample_batches(recipe, seed, np.arange(rows.start, rows.stop), total=total, batch=batch)
+
+
+def sample_batches(
+    recipe: CropRecipe, seed: int, samples_n: NDArray[np.int64], *, total: int, batch: int
+) -> Iterator[Batch]:
+    """The crops of these samples (whose mix partners are among them), partners side by side, `batch` at a time."""
+    first, second = _units(recipe, seed, samples_n, total)
+    order = np.argsort(first == second, kind="stable")  # single crops last: no pair straddles two batches
     seeds, samples = _flatten(first[order], second[order], np.full(len(first), seed, np.int64))
     for start in range(0, len(samples), batch):
         yield seeds[start : start + batch], samples[start : start + batch]

@@ -5,7 +5,7 @@
 
 from cskd_pipeline.store.check import BadFile, check_files
 from cskd_pipeline.store.header import StoreHeader, default_block
-from cskd_pipeline.store.opening import require_store_or_room
+from cskd_pipeline.store.opening import is_store, require_store_or_room
 from cskd_pipeline.store.reader import StoreReader
 from cskd_pipeline.store.summary import StoreSummary, summarise
 from cskd_pipeline.store.writer import StoreWriter
@@ -18,6 +18,7 @@ __all__ = [
     "StoreWriter",
     "check_files",
     "default_block",
+    "is_store",
     "require_store_or_room",
     "summarise",
 ]

@@ -19,17 +19,28 @@ class Commit(Record):
     """What a committed block consists of.
 
     Attributes:
+        store: digest of the store's root attributes: a block of another store does not count here.
         seed, block: what it is.
         rows: first sample and one past the last.
         files: path below the seed's folder -> {"crc32c": eight hex digits, "bytes": size} for every shard.
         versions: library versions of the writer.
     """
 
+    store: str
     seed: int
     block: int
     rows: tuple[int, int]
     files: dict[str, dict[str, Any]]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.rows, tuple) and len(self.rows) == 2 and all(isinstance(row, int) for row in self.rows)
+        files = isinstance(self.files, dict) and all(
+            isinstance(facts, dict) and isinstance(facts.get("bytes"), int) and isinstance(facts.get("crc32c"), str)
+            for facts in self.files.values()
+        )
+        if not (whole and files and isinstance(self.versions, dict)):
+            raise UsageError("its rows, files or versions are not of the form that docs/format.md describes")
 
     def write(self, path: Path) -> None:
         """Put the commit on stable storage."""

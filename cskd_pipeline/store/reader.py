@@ -28,6 +28,7 @@ class StoreReader:
         """
         self.path = path
         self.header = read_header(path)
+        self._digest = self.header.digest()
         try:
             self.encoding: Encoding = encoding_from_json(self.header.encoding)
         except UsageError as error:
@@ -41,38 +42,53 @@ class StoreReader:
 
     def committed(self, seed: int) -> list[int]:
         """The committed blocks of a seed, ascending."""
-        folder = self.path / layout.seed_name(seed) / "commits"
-        names = (entry.stem for entry in folder.glob("*.json")) if folder.is_dir() else ()
-        return sorted(int(name) for name in names if name.isdigit() and int(name) < self.header.blocks)
+        folder = self.path / layout.seed_name(seed)
+        present = {entry.name for entry in (folder / "commits").glob("*.json")}
+        return [block for block in range(self.header.blocks) if commit_path(folder, block).name in present]
 
     def complete_seeds(self) -> list[int]:
         """The seeds that a student may train on."""
         return [seed for seed in self.seeds() if len(self.committed(seed)) == self.header.blocks]
 
     def require_complete(self, seeds: list[int]) -> None:
-        """Nothing, if all these seeds are complete.
+        """Nothing, if all blocks of these seeds are committed and their files are there, of the committed sizes.
 
         Raises:
-            DataError: one is not; says how far it is.
+            DataError: a seed is incomplete, says how far it is; or a file is missing or cut off, names it.
         """
         for seed in seeds:
-            done = len(self.committed(seed))
-            if done < self.header.blocks:
+            done = self.committed(seed)
+            if len(done) < self.header.blocks:
                 raise DataError(
-                    f"seed {seed} of {self.path} is incomplete: {done} of {self.header.blocks} blocks; "
+                    f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
                     f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
                 )
+            for block in done:
+                for name, facts in self.commit(seed, block).files.items():
+                    _require_size(self.path / layout.seed_name(seed) / name, facts["bytes"])
 
     def commit(self, seed: int, block: int) -> Commit:
         """The commit of a block.
 
         Raises:
-            DataError: the block is not committed.
+            DataError: the block is not committed, or by a file that belongs to another store or block.
         """
         path = commit_path(self.path / layout.seed_name(seed), block)
         if not path.exists():
             raise DataError(f"block {block} of seed {seed} in {self.path} is not committed; run precompute to make it")
-        return Commit.read(path)
+        commit = Commit.read(path)
+        rows = self.header.rows(block)
+        if commit.store != self._digest:
+            raise DataError(
+                f"{path} belongs to a store with other attributes (digest {commit.store}, not {self._digest}): "
+                "labels of another teacher, recipe or data set; remove the folder of this seed"
+            )
+        if (commit.seed, commit.block, commit.rows) != (seed, block, (rows.start, rows.stop)):
+            raise DataError(
+                f"{path} commits block {commit.block} of seed {commit.seed}, not block {block} of seed {seed}; "
+                f"put it back where it was, or delete it and run precompute again"
+            )
+        return commit
 
     def read_block(self, seed: int, block: int) -> tuple[EncodedRows, npt.NDArray[np.uint32]]:
         """Rows and crop checksums of a committed block.
@@ -92,10 +108,7 @@ class StoreReader:
         folder = self.path / layout.seed_name(seed)
         shard = layout.shard_file(folder, field, block)
         expected = commit.files.get(shard.relative_to(folder).as_posix(), {}).get("bytes")
-        # zarr reads a missing or empty shard as fill values without a word.
-        size = shard.stat().st_size if shard.exists() else 0
-        if size != expected:
-            raise _damaged(shard, f"{size} bytes, {expected} were committed")
+        _require_size(shard, expected)
         rows = self.header.rows(block)
         try:
             values = np.asarray(self._array(f"{layout.seed_name(seed)}/{field.name}")[rows.start : rows.stop])
@@ -120,6 +133,13 @@ class StoreReader:
         if name not in self._arrays:
             self._arrays[name] = zarr.open_array(self.path / name, mode="r", zarr_format=3)
         return self._arrays[name]
+
+
+def _require_size(file: Path, expected: int | None) -> None:
+    # zarr reads a missing or empty shard as fill values without a word.
+    size = file.stat().st_size if file.exists() else 0
+    if size != expected:
+        raise _damaged(file, f"{size} bytes, {expected} were committed")
 
 
 def _phrase(seeds: list[int]) -> str:

@@ -103,7 +103,8 @@ class StoreWriter:
             for file in files:
                 _sync_up_to(file, folder)
                 facts[file.relative_to(folder).as_posix()] = file_facts(file)
-            Commit(seed, block, (rows.start, rows.stop), facts, versions).write(commit_path(folder, block))
+            commit = Commit(self.header.digest(), seed, block, (rows.start, rows.stop), facts, versions)
+            commit.write(commit_path(folder, block))
 
     def _ensure_seed(self, seed: int) -> None:
         name = layout.seed_name(seed)

@@ -83,7 +83,8 @@ def create_student(
         distillation=distillation,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds every GPU as well.
+        torch.default_generator.manual_seed(seed)
         model = build_model(spec.model, classes=classes, args=spec.args, option="--student-arg", drop_path=drop_path)
         student = _with_heads(model, spec)
     if weights is not None:

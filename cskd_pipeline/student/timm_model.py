@@ -34,7 +34,8 @@ def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
-        raise UsageError(f"timm cannot build {name} with {shown}: {reason}") from error
+        remedy = "; it has no stochastic depth, give --drop-path 0" if "'drop_path_rate'" in reason else ""
+        raise UsageError(f"timm cannot build {name} with {shown}: {reason}{remedy}") from error
     return model
 
 

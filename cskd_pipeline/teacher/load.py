@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError, nearest
-from cskd_pipeline.records.weights import fit_weights, load_weights
+from cskd_pipeline.records.weights import fit_weights, load_weights, weights_digest
 from cskd_pipeline.student.timm_model import build_model, normalisation, refuse_settled
 from cskd_pipeline.teacher.spec import TeacherSpec
 from cskd_pipeline.teacher.teacher import Teacher
@@ -83,15 +82,6 @@ def resolve_teacher(name: str) -> str:
     if tag and resolved not in tagged:
         raise UsageError(f"timm {timm.__version__} has no weights {resolved!r}{nearest(resolved, tagged)}")
     return resolved
-
-
-def weights_digest(model: nn.Module) -> str:
-    """32 hex digits of the parameters' and buffers' names, dtypes, shapes and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _pretrained(tag: str, arguments: Mapping[str, Any]) -> nn.Module:

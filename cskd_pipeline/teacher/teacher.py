@@ -56,10 +56,11 @@ class Teacher:
         return dense.flatten(1, 2), mean if self.spec.global_source == "mean" else head
 
     @torch.inference_mode()
-    def gap(self, pixels_b3SS: Tensor) -> tuple[float, float]:
-        """Largest |mean of dense - head|, and the share of crops whose global winner differs between the two."""
+    def gap(self, pixels_b3SS: Tensor) -> tuple[float, float, float]:
+        """Largest |mean of dense - head|, largest logit, and the share of crops whose global winner differs."""
         _, mean, head = self._chunk(pixels_b3SS[: self.spec.chunk])
-        return float((mean - head).abs().max()), float((mean.argmax(1) != head.argmax(1)).double().mean())
+        changed = (mean.argmax(1) != head.argmax(1)).double().mean()
+        return float((mean - head).abs().max()), float(head.abs().max()), float(changed)
 
     def _probe(self, pixels: Tensor) -> Tensor:
         try:
@@ -84,7 +85,9 @@ class Teacher:
             if self.spec.precision in _AUTOCAST
             else contextlib.nullcontext()
         )
-        with autocast:
+        # Without TF32 "fp32" means the same on every device; without benchmarking, the same kernel every time.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with autocast, exact:
             dense, mean, head = self._run(pixels_b3SS.to(self.device, memory_format=self._format))
         return dense[:crops], mean[:crops], head[:crops]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.errors import StoppedError, UsageError
 
 
 @contextlib.contextmanager
@@ -29,8 +29,12 @@ def process_group(device: str | None = None) -> Iterator[torch.device]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield chosen
-    finally:
+    except StoppedError:  # all ranks have agreed on it
         dist.destroy_process_group()
+        raise
+    # Not after any other error: the others may wait in a collective for this process, and leaving the group would
+    # wait for them, so that nobody got to read the error.
+    dist.destroy_process_group()
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from cskd_pipeline.errors import UsageError
-from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.evaluate.ranks import gather_from_ranks, on_first_rank, rank, world_size
 from cskd_pipeline.objectives import Objective, objective_to_json
 from cskd_pipeline.student import Student
 from cskd_pipeline.train.config import TrainConfig
@@ -62,7 +62,8 @@ def train(
     Raises:
         UsageError: the folder is taken, or settings contradict each other.
         MismatchError: the run to resume was started with other settings.
-        DataError: the loss is not finite, the checkpoint is damaged, or the source ends early.
+        DataError: the loss is not finite, the checkpoint is damaged, the source ends early, or the ranks do not see
+            the same run folder.
         StoppedError: `stop` asked for it; the checkpoint is written.
         RetryError: storage is full or read-only; the last checkpoint is intact.
     """
@@ -99,13 +100,18 @@ def train(
         stop=stop,
         show=progress and rank() == 0,
     )
-    if folder.state.exists():
+    restored = folder.state.exists()
+    if restored:
         run.restore()
+    _require_same_start(run, restored=restored)
     if run.progress.epoch == config.epochs:
         run.say(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
         return dataclasses.replace(run.summary(), already_finished=True)
-    if rank() == 0:
+
+    def track() -> None:
         run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.progress.epoch)
+
+    on_first_rank(track)
     try:
         while run.progress.epoch < config.epochs:
             run.epoch()
@@ -113,3 +119,20 @@ def train(
         for tracker in run.trackers:
             tracker.close()
     return run.summary()
+
+
+def _require_same_start(run: Run, *, restored: bool) -> None:
+    """Nothing, if all ranks found the same checkpoint, or all found none.
+
+    Raises:
+        DataError: they did not, on every rank.
+    """
+    starts = gather_from_ranks((restored, run.progress.epoch, run.progress.updates_done))
+    if len(set(starts)) > 1:
+        found = ", ".join(
+            f"rank {number} {f'at epoch {epoch + 1}, update {done + 1}' if there else 'without a checkpoint'}"
+            for number, (there, epoch, done) in enumerate(starts)
+        )
+        raise DataError(
+            f"the run folder {run.folder.path} is not the same on all nodes: {found}; put it on shared storage"
+        )

@@ -8,6 +8,7 @@ import torch
 from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.records.checks import require_choice
 from cskd_pipeline.student import Student
 from cskd_pipeline.train.config import TrainConfig
@@ -24,12 +25,24 @@ def create_optimizer(student: Student, config: TrainConfig) -> torch.optim.Optim
     """timm's optimizer of that name; biases, norms and what the model exempts (embeddings, tokens) are not decayed.
 
     Raises:
-        UsageError: timm has no such optimizer.
+        UsageError: timm has no such optimizer, cannot build it here, or it needs second derivatives.
     """
     require_choice("optimizer", config.optimizer, map(str, list_optimizers()))
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay
-    )
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay
+        )
+    # Missing packages, a missing GPU, settings it refuses: each optimizer has its own way of saying so.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"timm cannot build the optimizer {config.optimizer} here: {reason}; choose another, such as adamw"
+        ) from error
+    if getattr(optimizer, "is_second_order", False):
+        raise UsageError(
+            f"the optimizer {config.optimizer} needs second derivatives, which training does not compute; "
+            "choose another, such as adamw"
+        )
     return optimizer
 
 

@@ -99,6 +99,7 @@ class Run:
         """Go through the epoch at work, from wherever it stands, to its checkpoint."""
         ratio_steps = self.objective.ratio_steps(self.progress.epoch, self.config.epochs)
         self._updates(ratio_steps)
+        self._require_finite()
         last = self.progress.epoch + 1 == self.config.epochs
         due = self.config.eval_every and (self.progress.epoch + 1) % self.config.eval_every == 0
         scores: Scores = {}
@@ -115,11 +116,14 @@ class Run:
         on_first_rank(lambda: self.folder.write_metrics(self.rows))
         if last or self.progress.epoch % self.config.checkpoint_every == 0:
             self._save()
-        for tracker in self.trackers:
-            tracker.log(row)
+        on_first_rank(lambda: self._track(row))
         self.say(_line(row, epochs=self.config.epochs))
         if not last:
             self._stop_if_asked()
+
+    def _track(self, row: Mapping[str, Any]) -> None:
+        for tracker in self.trackers:
+            tracker.log(row)
 
     def _updates(self, ratio_steps: int) -> None:
         """The remaining updates of the epoch at work."""
@@ -172,18 +176,22 @@ class Run:
 
     def _stop_if_asked(self) -> None:
         if any_rank(self.stop(), device=self.device):
+            self._require_finite()
             self._save()
             raise StoppedError(
                 f"stopped at epoch {self.progress.epoch + 1}, update {self.progress.updates_done} of "
                 f"{self.updates_per_epoch}; the same command with --resume goes on from there"
             )
 
-    def _save(self) -> None:
-        """Write the models, and the state last: it is what makes everything before it count."""
+    def _require_finite(self) -> None:
+        """Nothing, if the weights may be evaluated and saved."""
         try:
             self.learner.require_finite()
         except NonFiniteError as error:
             raise self._diverged(error, at=f"after {self.summary().updates} updates") from error
+
+    def _save(self) -> None:
+        """Write the models, and the state last: it is what makes everything before it count."""
         for name, model in self.learner.models.items():
             self._save_model("last" if name == "model" else name, model)
         state = {**self.learner.state_dict(), "progress": self.progress.to_json()}

@@ -4,6 +4,7 @@ RUN/config.json          what rebuilds the run; compared when it is resumed
 RUN/metrics.csv, .jsonl  one row an epoch
 RUN/last.pt              resumable state
 RUN/last.safetensors     weights under timm's names; likewise ema and best
+RUN/tensorboard, wandb*  of the trackers, where asked for
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -32,7 +32,9 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         if not requested.is_set():
             requested.set()
-            print("stopping after this update; once more to abort", file=sys.stderr)
+            # Not print: the signal may have come in the middle of a write to sys.stderr, which cannot be entered twice.
+            with contextlib.suppress(OSError):
+                os.write(2, b"stopping after this update; once more to abort\n")
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.records.checks import require_choice
+from cskd_pipeline.records.durable import write_atomic
 
 Row = Mapping[str, float | int | None]
 
@@ -44,7 +46,7 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run named after the run folder, resumed under the same identity."""
+    """A Weights & Biases run named after the run folder, resumed under the identity kept in `RUN/wandb-id`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], done: int) -> None:
         import wandb
@@ -52,7 +54,7 @@ class WandbTracker:
         self._run = wandb.init(
             project="cskd-pipeline",
             name=folder.name,
-            id=folder.name,
+            id=_identity(folder / "wandb-id"),
             dir=str(folder),
             config=dict(settings),
             resume="allow",
@@ -65,6 +67,13 @@ class WandbTracker:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+def _identity(file: Path) -> str:
+    """The identity in `file`, made up at first: folders of the same name are different runs."""
+    if not file.exists():
+        write_atomic(file, lambda out: out.write(secrets.token_hex(8).encode()))
+    return file.read_text()
 
 
 TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = MappingProxyType(

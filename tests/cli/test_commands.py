@@ -264,3 +264,54 @@ def test_another_objective_takes_nothing_from_the_presets(
     words = [*train, "--labels", finished_store, "--repeats", "1", "--out", tmp_path / "run"]
     command(*words, "--preset", "cskd-ti", "--objective", "deit")
     assert configured["objective"].name == "deit"
+
+
+@pytest.mark.parametrize("text, seeds", [("10:12", [10, 11]), ("7", [7]), ("0:1", [0])])
+def test_seeds_in_a_file_are_ranges_not_times_of_day(text: str, seeds: list[int], tmp_path: Path) -> None:
+    from cskd_pipeline_cli.yaml_text import parse_yaml
+
+    from cskd_pipeline.precompute import parse_seeds
+
+    assert parse_seeds(str(parse_yaml(f"seeds: {text}")["seeds"])) == seeds
+
+
+def test_numbers_are_those_of_yaml_1_2() -> None:
+    from cskd_pipeline_cli.yaml_text import parse_yaml
+
+    assert parse_yaml("[1, -2, 1e-3, .5, 1., 0x10, 1_000, 08, 2024-01-01, true, null, 1:30, abc]") == [
+        1, -2, 0.001, 0.5, 1.0, "0x10", "1_000", 8.0, "2024-01-01", True, None, "1:30", "abc",
+    ]  # fmt: skip
+
+
+def test_eval_of_a_run_scores_as_the_run_did(toy: Path, tmp_path: Path, command: Any) -> None:
+    crops = ("--size", "40", "--crop-pct", "1", "--recipe", "plain", "--batch-size", "22", "--workers", "0")
+    schedule = ("--epochs", "1", "--warmup-epochs", "0", "--drop-path", "0", "--ema-decay", "0", "--device", "cpu")
+    trained = command("train", "--data", toy, "--student", "test_resnet", *crops, *schedule, "--out", tmp_path / "run")
+    assert trained.code == 0
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    scored = json.loads(command("eval", tmp_path / "run", "--data", toy, "--workers", "0", "--json").out)
+    assert scored["scores"]["cls"]["loss"] == pytest.approx(row["model/cls/loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (("verify", "STORE", "--teacher-weights", "WEIGHTS"), "--teacher-weights"),
+        (("verify", "STORE", "--crops", "9"), "--crops"),
+        (("train", "--data", "TOY", "--out", "NEW", "--chunk", "8"), "--chunk"),
+        (("train", "--data", "TOY", "--out", "NEW", "--canary", "1"), "--canary"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    words: tuple[str, ...],
+    option: str,
+    toy: Path,
+    tmp_path: Path,
+    command: Any,
+    finished_store: Path,
+    teacher_weights: Path,
+) -> None:
+    places = {"STORE": finished_store, "WEIGHTS": teacher_weights, "TOY": toy, "NEW": tmp_path / "new"}
+    outcome = command(*(places.get(word, word) for word in words))
+    assert outcome.code == 2
+    assert f"{option} is given without" in outcome.error

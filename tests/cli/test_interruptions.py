@@ -295,3 +295,23 @@ def test_termination_stops_precompute_like_ctrl_c(
     assert outcome.code == 75
     assert "the same command goes on" in outcome.error
     assert command(*words).code == 0
+
+
+@pytest.mark.parametrize("objective", ["cskd", "supervised"])
+def test_pixels_that_drift_stop_training(
+    objective: str,
+    tmp_path: Path,
+    finished_store: Path,
+    command: Any,
+    train: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cskd_pipeline.samples import SampleIndex
+
+    decode = SampleIndex.decode
+    monkeypatch.setattr(SampleIndex, "decode", lambda self, sample: decode(self, sample) ^ 1)
+    words = [*train, "--labels", finished_store, "--objective", objective, "--canary", "0"]
+    outcome = command(*words, "--out", tmp_path / "new")
+    assert outcome.code == 3
+    for text in ("checksum", "16 of 16 checked crops differ", "libraries have changed", "inspect"):
+        assert text in outcome.error

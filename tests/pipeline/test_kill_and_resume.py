@@ -101,6 +101,31 @@ def test_training_killed_and_resumed_gives_the_same_weights(
     assert_equal(*states)
 
 
+@pytest.mark.slow
+def test_a_preempted_process_group_leaves_a_checkpoint(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    store, out = tmp_path / "labels.zarr", tmp_path / "run"
+    run(precompute(toy, teacher_weights, store, "--seeds", "0:2"))
+    training = [*COMMAND, "train", "--data", str(toy), "--labels", str(store), *STUDENT, "--epochs", "400"]
+    training += ["--batch-size", "12", "--workers", "1", "--device", "cpu", "--checkpoint-every", "400"]
+    training += ["--eval-split", "none", "--out", str(out)]
+    process = subprocess.Popen(
+        training,
+        env=environment(),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert not (out / "last.pt").exists()
+    os.killpg(process.pid, signal.SIGTERM)  # workers and all, as a scheduler does
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors[-2000:]
+    assert (out / "last.pt").exists()
+
+
 def assert_equal(a: object, b: object) -> None:
     """Equal to the bit, tensors within nested containers included."""
     if torch.is_tensor(a):

@@ -123,7 +123,7 @@ def test_another_job_is_refused(toy: Path, teacher_weights: Path, tmp_path: Path
 
 
 def test_a_block_that_cuts_groups_is_refused(toy: Path, teacher_weights: Path) -> None:
-    with pytest.raises(MismatchError, match="block of 24 samples cuts through groups of 16"):
+    with pytest.raises(UsageError, match="block of 24 samples cuts through groups of 16"):
         _ = make_job(toy, teacher_weights, block=24).header
 
 
@@ -147,6 +147,15 @@ def test_recompute_agrees_with_an_honest_store_and_finds_a_false_one(
                 writer.write_block(seed, block, rolled, np.roll(crc, 1), versions={})
     _, differences = recompute(job, store, crops=60, key=1, workers=0)
     assert {difference.what for difference in differences} == {"pixels", "targets"}
+
+
+def test_recompute_takes_a_set_of_an_odd_size(odd_toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    job = make_job(odd_toy, teacher_weights, block=112)
+    fill(job, tmp_path / "s.zarr", [0])
+    store = StoreReader(tmp_path / "s.zarr")
+    for key in range(6):
+        checked, differences = recompute(job, store, crops=60, key=key, workers=0)
+        assert checked >= 60 and differences == []
 
 
 def test_the_gap_between_the_two_global_logits_is_reported(toy: Path, teacher_weights: Path) -> None:

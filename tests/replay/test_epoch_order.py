@@ -41,11 +41,10 @@ def test_an_epoch_shows_whole_pairs_of_the_right_seeds(
         assert by_seed[0] == set(range(total))
     else:
         assert len(by_seed[0]) <= -(-total // (recipe.group * repeats)) * recipe.group
-    used = order.batches * 2
-    for row in range(0, used, 2):
-        if mixes and seeds[row] == seeds[row + 1]:
-            partner = recipe.partners(int(seeds[row]), samples[row : row + 1], total=total)[0]
-            assert partner in (samples[row], samples[row + 1])
+    for row in range(order.batches * order.batch if mixes else 0):
+        batch = slice(row - row % order.batch, row - row % order.batch + order.batch)
+        partner = recipe.partners(int(seeds[row]), samples[row : row + 1], total=total)[0]
+        assert (int(seeds[row]), int(partner)) in zip(seeds[batch].tolist(), samples[batch].tolist(), strict=True)
 
 
 def test_partners_share_a_batch_of_any_even_size() -> None:

@@ -65,6 +65,42 @@ def test_what_was_written_is_read_to_the_byte(tmp_path: Path, encoding: Encoding
     assert all(not bad for _, _, bad in check_files(store))
 
 
+def test_a_seed_of_another_store_or_under_another_name_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    with StoreWriter(tmp_path / "t.zarr", header(teacher={"tag": "toy", "weights": "ff00"})) as writer:
+        for block in range(3):
+            writer.write_block(1, block, *block_rows(HARD, 1, block), versions=VERSIONS)
+    shutil.copytree(tmp_path / "t.zarr/seed-000001", tmp_path / "s.zarr/seed-000001")
+    shutil.copytree(tmp_path / "s.zarr/seed-000000", tmp_path / "s.zarr/seed-000002")
+    store = StoreReader(tmp_path / "s.zarr")
+    store.require_complete([0])
+    for seed, message in ((1, "belongs to a store with other attributes"), (2, "commits block 0 of seed 0, not")):
+        with pytest.raises(DataError, match=message):
+            store.require_complete([seed])
+        with pytest.raises(DataError, match=message):
+            store.read_block(seed, 0)
+    assert {entry.seed for _, _, bad in check_files(store) for entry in bad} == {1, 2}
+
+
+def test_a_seed_whose_copy_was_cut_off_is_not_complete(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    shard = tmp_path / "s.zarr/seed-000000/hard/c/2/0"
+    shard.unlink()
+    with pytest.raises(DataError, match=r"0 bytes, .* were committed"):
+        StoreReader(tmp_path / "s.zarr").require_complete([0])
+
+
+@pytest.mark.parametrize("change", [{"files": []}, {"files": {"x": {}}}, {"rows": 3}, {"versions": None}, {"extra": 1}])
+def test_a_commit_file_of_another_form_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    path = tmp_path / "s.zarr/seed-000000/commits/000001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=r"000001\.json cannot be read"):
+        StoreReader(tmp_path / "s.zarr").read_block(0, 1)
+    with pytest.raises(DataError):
+        summarise(StoreReader(tmp_path / "s.zarr"))
+
+
 def test_a_rerun_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("a.zarr", "b.zarr"):
         write(tmp_path / name)

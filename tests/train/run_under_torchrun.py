@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--no-drop-path", action="store_true")
+    parser.add_argument("--private", action="store_true", help="a run folder for each rank, as without shared storage")
     parser.add_argument("--kill", type=int, default=1 << 30)
     parser.add_argument("--stop", type=int, default=1 << 30)
     options = parser.parse_args()
@@ -34,7 +35,8 @@ def main() -> None:
         stop = Countdown(options.stop if rank() == 1 else 1 << 30)
         source = SyntheticSource(config, only=maybe_die)
         try:
-            run(options.folder, config, source=source, stop=stop, resume=options.resume)
+            folder = options.folder / str(rank()) if options.private else options.folder
+            run(folder, config, source=source, stop=stop, resume=options.resume)
         except StoppedError as stopped:
             raise SystemExit(stopped.exit_code) from stopped
 

@@ -209,6 +209,17 @@ def test_two_processes_resume_to_the_same_bits_and_learn_what_one_learns(whole: 
         torch.testing.assert_close(value, two_weights[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_ranks_that_see_different_run_folders_all_say_so(tmp_path: Path) -> None:
+    # The first rank's folder holds a checkpoint, the second's does not.
+    with pytest.raises(StoppedError):
+        run(tmp_path / "run" / "0", stop=Countdown(1))
+    result = launch(2, tmp_path / "run", "--private", "--resume")
+    assert result.returncode != 0
+    told = "not the same on all nodes: rank 0 at epoch 1, update 3, rank 1 without a checkpoint; put it on shared"
+    assert told in result.stderr
+
+
 def test_config_is_refused_with_bound_and_value() -> None:
     for settings, message in (
         ({"epochs": 0}, "epochs must be at least 1, found 0"),

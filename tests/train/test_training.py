@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"weights model\.head\.bias are no longer finite"):
         run(tmp_path / "run", CALM, student=student)
     assert not (tmp_path / "run" / "last.pt").exists()
+    assert not (tmp_path / "run" / "best.safetensors").exists()
 
 
 def test_a_source_that_ends_early_is_reported(tmp_path: Path) -> None:
@@ -224,6 +226,8 @@ def test_a_full_disk_stops_the_run_with_the_old_checkpoint(tmp_path: Path, monke
     ("changes", "message"),
     [
         ({"config": dataclasses.replace(CALM, optimizer="adamwy")}, "did you mean 'adamw'"),
+        ({"config": dataclasses.replace(CALM, optimizer="fusedadam")}, "cannot build the optimizer fusedadam here: "),
+        ({"config": dataclasses.replace(CALM, optimizer="adahessian")}, "needs second derivatives"),
         ({"config": dataclasses.replace(CALM, accumulation=8), "source": SyntheticSource(CALM)}, "fewer than the acc"),
         ({"trackers": ("tensorbord",)}, "did you mean 'tensorboard'"),
         (
@@ -253,7 +257,45 @@ def test_a_missing_tracker_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
         run(tmp_path / "run", CALM, trackers=("wandb",))
 
 
-def test_the_first_signal_asks_and_the_second_interrupts() -> None:
+def test_a_run_keeps_its_wandb_identity_and_shares_it_with_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FakeRun:
+        def log(self, row: Any, step: int) -> None: ...
+        def finish(self) -> None: ...
+
+    identities: list[str] = []
+
+    def init(**settings: Any) -> FakeRun:
+        identities.append(settings["id"])
+        return FakeRun()
+
+    fake = types.ModuleType("wandb")
+    fake.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "a" / "run", CALM, trackers=("wandb",), stop=Countdown(1))
+    run(tmp_path / "a" / "run", CALM, trackers=("wandb",), resume=True)
+    run(tmp_path / "b" / "run", CALM, trackers=("wandb",))
+    assert identities[0] == identities[1] != identities[2]
+
+
+def test_a_model_without_stochastic_depth_names_the_remedy() -> None:
+    with pytest.raises(UsageError, match="--drop-path 0"):
+        create_student("vgg11", classes=5, drop_path=TrainConfig().drop_path)
+
+
+def test_initialising_a_student_seeds_neither_this_process_nor_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(seed: int) -> None:
+        raise AssertionError("the GPUs' generators were seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", forbidden)
+    before = torch.get_rng_state()
+    create_student("deit_ti", classes=5, args=TINY, seed=7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_first_signal_asks_and_the_second_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stop:
         assert not stop()
@@ -262,6 +304,7 @@ def test_the_first_signal_asks_and_the_second_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
+    assert capfd.readouterr().err == "stopping after this update; once more to abort\n"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
