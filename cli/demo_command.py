@@ -12,7 +12,7 @@ import click
 
 from cskd_pipeline.errors import UsageError
 
-SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 4, 8, 8
+SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 6
 TEACHER = "test_resnet"  # timm's smallest: 373 thousand parameters
 STUDENT = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 CROPS = {"recipe": "plain", "recipe-arg": "scale=[0.5, 1.0]", "size": SIZE}
