@@ -12,9 +12,9 @@ import click
 
 from cskd_pipeline.errors import UsageError
 
-SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 6
+SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 7
 TEACHER = "test_resnet"  # timm's smallest: 373 thousand parameters
-STUDENT = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
+STUDENT = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
 CROPS = {"recipe": "plain", "recipe-arg": "scale=[0.5, 1.0]", "size": SIZE}
 SCHEDULE = {
     "batch-size": 50, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 2, "crop-pct": 1,
@@ -51,7 +51,7 @@ def demo(ctx: click.Context, out: Path) -> None:
     _run(ctx, "precompute", *data, *taught, *crops, "--seeds", f"0:{SEEDS}", "--out", store)
     _run(ctx, "verify", store, *data, "--teacher-weights", weights, "--crops", 256)
     for method in METHODS:
-        learn = ["--objective", method, "--epochs", EPOCHS, "--lr", 2e-3]
+        learn = ["--objective", method, "--epochs", EPOCHS, "--lr", 1e-3]
         _run(ctx, "train", *data, "--labels", store, *student, *learn, *schedule, "--out", out / method)
     _run(ctx, "export", out / "cskd", out / "student.safetensors")
     click.echo(_table(out))
