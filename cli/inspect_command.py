@@ -16,7 +16,8 @@ from .options import json_option
 def inspect(store: Path, as_json: bool) -> None:
     """Show what STORE holds.
 
-    That is its data, recipe, teacher, encoding and seeds, bytes a crop by field, and the software that wrote it.
+    That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
+    the teacher's logits, and the software that wrote it.
     """
     from cskd_pipeline.store import StoreReader, summarise
 
@@ -39,7 +40,8 @@ def inspect(store: Path, as_json: bool) -> None:
     click.echo(f"recipe     {recipe['name']} version {recipe['version']}, size {recipe['size']}, key {recipe['key']}")
     details = ("scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix", "label_smoothing", "group")
     click.echo("           " + ", ".join(f"{name} {recipe[name]}" for name in details))
-    click.echo("encoding   " + ", ".join(f"{key} {value}" for key, value in header["encoding"].items()))
+    for name, settings in header["encodings"].items():
+        click.echo(f"targets    {name}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     click.echo(
         f"seeds      {len(summary.complete)} complete of {len(summary.seeds)} begun: {_ranges(summary.complete)} "
         f"({summary.blocks} blocks of {header['block']:,})"
@@ -50,6 +52,10 @@ def inspect(store: Path, as_json: bool) -> None:
     click.echo(f"crops      {summary.crops:,}")
     for name, value in summary.bytes_per_crop.items():
         click.echo(f"           {name:<12} {value:8.2f} bytes a crop")
+    for seed in summary.seeds:
+        for name, values in seed.fidelity.items():
+            measured = ", ".join(f"{key} {value:.6g}" for key, value in values.items() if key != "crops")
+            click.echo(f"fidelity   seed {seed.seed} {name}: {measured} (on {values['crops']:,} crops)")
     for versions in summary.writers:
         click.echo("written by " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 

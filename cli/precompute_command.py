@@ -11,6 +11,7 @@ from cskd_pipeline.errors import UsageError
 
 from .config_file import config_option
 from .key_value import KeyValue
+from .label_targets import make_encodings, target_settings
 from .options import (
     data_options,
     machine_options,
@@ -45,18 +46,19 @@ from .options import (
 @recipe_options
 @teacher_options
 @click.option(
-    "--encoding",
-    type=click.Choice(["hard", "full"]),
-    default="hard",
+    "--targets",
+    metavar="LIST",
+    default="hard,soft",
     show_default=True,
-    help="hard: winning classes, exact for every schedule. full: all logits, for few classes or soft objectives.",
+    help="What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
+    "and the mass of the others. full: all logits, for few classes.",
 )
 @click.option(
-    "--encoding-arg",
-    "encoding_args",
+    "--target-arg",
+    "target_args",
     type=KeyValue(),
     multiple=True,
-    help="A setting of the encoding, such as dtype=float32 for full.",
+    help="A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
 )
 @click.option("--block", type=int, help="Samples per committed block.  [default: chosen to suit the set]")
 @machine_options
@@ -70,8 +72,8 @@ def precompute(
     recipe: str,
     recipe_args: tuple[tuple[str, Any], ...],
     size: int,
-    encoding: str,
-    encoding_args: tuple[tuple[str, Any], ...],
+    targets: str,
+    target_args: tuple[tuple[str, Any], ...],
     block: int | None,
     device: str | None,
     workers: str,
@@ -86,7 +88,6 @@ def precompute(
         --teacher resnet50 --teacher-weights teacher.safetensors \\
         --seeds 0:30 --out labels.zarr
     """
-    from cskd_pipeline.encodings import encoding_from_json
     from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, warn_of_gap
     from cskd_pipeline.precompute import precompute as run
     from cskd_pipeline.store import StoreReader, StoreWriter, is_store, require_store_or_room, summarise
@@ -95,6 +96,7 @@ def precompute(
     wanted = parse_seeds(seeds)
     processes = worker_count(workers)
     crop_recipe = make_recipe(recipe, recipe_args, size)
+    settings = target_settings(targets, target_args)
     chosen_device = choose_device(device)
     if block is not None and block < 2:
         raise UsageError(f"--block must be at least 2, found {block}")
@@ -104,10 +106,8 @@ def precompute(
     require_teacher(teacher_settings)
     index = open_data(data, split, data_root)
     teacher = make_teacher(teacher_settings, classes=len(index.classes), size=size, device=chosen_device)
-    form = encoding_from_json(
-        {"name": encoding, "positions": teacher.positions, "classes": len(index.classes), **dict(encoding_args)}
-    )
-    job = PrecomputeJob(index, crop_recipe, teacher, form, block)
+    forms = make_encodings(settings, positions=teacher.positions, classes=len(index.classes))
+    job = PrecomputeJob(index, crop_recipe, teacher, forms, block)
     say(
         f"{index.name} {index.split}: {len(index):,} images, {len(index.classes)} classes; teacher "
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {chosen_device}, "

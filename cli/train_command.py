@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -111,6 +112,21 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
     show_default=True,
     help="Share of replayed crops that are compared with the store's checksums, 0 to 1.",
 )
+@click.option(
+    "--label-memory",
+    type=click.Choice(["tables", "low"]),
+    default="tables",
+    show_default=True,
+    help="Decode whole seeds ahead into tables that the node shares, or (low) read what each batch needs, slowly.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    envvar="CSKD_SCRATCH",
+    help="Folder on a local disk for decoded labels.  [default: /dev/shm if they fill at most half of what is free, "
+    "else the folder for temporary files]",
+)
 @train_options
 @click.option("--eval-split", metavar="NAME", help="Split to evaluate on, or none.  [default: val, else test]")
 @click.option(
@@ -202,7 +218,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             accumulation=config.accumulation,
         )
         evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
-        with stop_on_signals() as stop:
+        with contextlib.closing(targets.provider), stop_on_signals() as stop:
             summary = run(
                 config,
                 student=student,
@@ -279,7 +295,9 @@ def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
     else:
         require_context(ctx, TEACHER_SETTINGS, without="--teacher")
     if options["labels"] is None:
-        require_context(ctx, ("canary",), without="--labels")
+        require_context(ctx, ("canary", "label_memory"), without="--labels")
+        if ctx.get_parameter_source("scratch") is click.core.ParameterSource.COMMANDLINE:  # not: of the environment
+            require_context(ctx, ("scratch",), without="--labels")
     resolve_name(options["student"])
     require_file("--student-weights", options["student_weights"])
     require_fraction("--crop-pct", options["crop_pct"])
@@ -343,8 +361,14 @@ def _stored(options: dict[str, Any], objective: Objective, seeds: list[int] | No
         store.require_complete(store.seeds() or [0])
     store.require_complete(chosen)
     # Also for an objective that needs no targets: its crops are checked against the store all the same.
-    provider = StoredTargets(store, needs=objective.needs, canary=Canary(options["canary"]))
-    identity = {"targets": "stored", "teacher": header.teacher, "encoding": header.encoding}
+    provider = StoredTargets(
+        store,
+        needs=objective.needs,
+        canary=Canary(options["canary"]),
+        memory=options["label_memory"],
+        scratch=options["scratch"],
+    )
+    identity = {"targets": "stored", "teacher": header.teacher, "encodings": header.encodings}
     return _Supply(index, CropRecipe.from_json(header.recipe), chosen, provider, header.grid, identity)
 
 

@@ -91,12 +91,22 @@ def verify(
         from cskd_pipeline.precompute import recompute
 
         say(f"recomputing about {crops} crops with {job.teacher.spec.model}")
-        checked, differences = recompute(job, reader, crops=crops, key=key, workers=processes)
-        report |= {"crops": checked, "differences": [dataclasses.asdict(d) for d in differences]}
+        again = recompute(job, reader, crops=crops, key=key, workers=processes)
+        checked, differences = again.crops, again.differences
+        report |= {
+            "crops": checked,
+            "differences": [dataclasses.asdict(d) for d in differences],
+            "fidelity": again.fidelity,
+        }
         if not as_json:
+            for name, values in again.fidelity.items():
+                measured = ", ".join(f"{what} {value:.6g}" for what, value in values.items() if what != "crops")
+                click.echo(f"fidelity of {name} targets: {measured} (on {values['crops']:,} crops)")
             for difference in differences[:20]:
                 click.echo(f"seed {difference.seed} sample {difference.sample}: {difference.what}: {difference.found}")
             click.echo(f"{checked} crops recomputed, differences: {len(differences)}")
+        wrong = [name for name, values in again.fidelity.items() if values.get("agreement", 1) < 1]
+        failures += [f"{name} targets are not the argmax of the teacher's logits" for name in wrong]
         if differences:
             failures.append(f"differences: {len(differences)} in {checked} recomputed crops{_elsewhere(reader, job)}")
     if as_json:
@@ -148,6 +158,6 @@ def _job(
     index = open_data(data, header.data["split"], data_root)
     recipe = CropRecipe.from_json(header.recipe)
     teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
-    job = PrecomputeJob(index, recipe, teacher, reader.encoding, header.block)
+    job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
     header.require_same(job.header, where=str(reader.path))
     return job

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.encodings import HardEncoding
+from cskd_pipeline.encodings import HardEncoding, SoftEncoding
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.samples import open_split
 from cskd_pipeline.teacher import load_teacher
@@ -69,8 +69,9 @@ def compare_with_cpu(weights: Path, arguments: argparse.Namespace) -> None:
     ]
     spec, positions = teachers[0].spec, teachers[0].positions
     encoding = HardEncoding(positions=positions, classes=len(index.classes))
+    soft = SoftEncoding(positions=positions, classes=len(index.classes))
     finished = logits = 0.0
-    same_rows = agreeing = crops = 0
+    same_rows = same_soft = agreeing = crops = 0
     for batch in CropLoader(index, recipe, workers=0).load(
         block_batches(recipe, 0, rows, total=len(index), batch=spec.chunk)
     ):
@@ -80,12 +81,14 @@ def compare_with_cpu(weights: Path, arguments: argparse.Namespace) -> None:
         logits = max(logits, float((labels[0][0] - labels[1][0].cpu()).abs().max()))
         # The same logits encoded on both devices must give the same bytes; logits of both devices need not.
         moved = [encoding.encode(*(x.to(device) for x in labels[0])) for device in devices]
-        same_rows += int((moved[0].rows == moved[1].rows).all(axis=1).sum())
-        top = [encoding.winners(encoding.encode(*x), 32768)[1] for x in labels]
+        same_rows += int(moved[0].equal(moved[1]).sum())
+        moved_soft = [soft.encode(*(x.to(device) for x in labels[0])) for device in devices]
+        same_soft += int(moved_soft[0].equal(moved_soft[1]).sum())
+        top = [encoding.tabulate(encoding.encode(*x), ratio_steps=32768)[:, 1:] for x in labels]
         agreeing += int(np.sum(top[0] == top[1]))
         crops += len(batch)
     print(f"finished pixels, {arguments.device} against cpu: largest difference {finished:g}")
-    print(f"hard rows of the same logits: {same_rows} of {crops} equal")
+    print(f"records of the same logits: {same_rows} hard and {same_soft} soft ones of {crops} equal")
     print(f"teacher logits: largest difference {logits:g}; winners at r = 1/2: {agreeing} of {crops * positions} equal")
 
 

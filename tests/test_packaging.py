@@ -45,7 +45,7 @@ def test_every_data_file_is_listed(project: dict[str, Any]) -> None:
     settings = project["tool"]["setuptools"]
     for package, folder in settings["package-dir"].items():
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in ("", ".py", ".pyc") and file.name != "py.typed":
+            if "__pycache__" in file.parts or (file.suffix in ("", ".py") and file.name != "py.typed"):
                 continue
             name = ".".join((package, *file.parent.relative_to(ROOT / folder).parts))
             patterns = settings["package-data"].get(name, [])

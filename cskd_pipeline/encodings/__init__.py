@@ -1,16 +1,21 @@
-"""How a teacher's dense and global logits become fixed-size rows of bytes, and back."""
+"""How a teacher's dense and global logits become stored bytes, and targets again."""
 
-from cskd_pipeline.encodings.base import EncodedRows, Encoding, FieldSpec
+from cskd_pipeline.encodings.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.encodings.full import FullEncoding
 from cskd_pipeline.encodings.hard import HardEncoding
-from cskd_pipeline.encodings.table import ENCODINGS, encoding_from_json
+from cskd_pipeline.encodings.soft import SoftEncoding
+from cskd_pipeline.encodings.table import ENCODINGS, encoding_from_json, encodings_from_json, encodings_to_json
 
 __all__ = [
     "ENCODINGS",
-    "EncodedRows",
     "Encoding",
     "FieldSpec",
     "FullEncoding",
     "HardEncoding",
+    "Records",
+    "SoftEncoding",
+    "StoredRows",
     "encoding_from_json",
+    "encodings_from_json",
+    "encodings_to_json",
 ]

@@ -20,10 +20,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.encodings.hard_records import TINIEST, TOLERANCE, not_finite
 from cskd_pipeline.records.ratio import RATIO_STEPS, fused
 
-_TOLERANCE = 8 * 2.0**-24  # > 2E / M: 4.01 u for the scores, the rest for the float64 evaluation itself
 _CELLS = 1 << 24  # scores evaluated at a time; bounds memory
 
 
@@ -54,8 +53,8 @@ def envelope(dense_NC: Tensor, global_NC: Tensor) -> Segments:
     """
     largest_N = torch.stack([x.abs() for logits in (dense_NC, global_NC) for x in logits.aminmax(dim=1)]).amax(0)
     if not bool(torch.isfinite(largest_N).all()):
-        raise DataError("the teacher gave logits that are not finite; check its weights, or run it in fp32")
-    tolerance_N = largest_N.double() * _TOLERANCE + 1e-40
+        raise not_finite()
+    tolerance_N = largest_N.double() * TOLERANCE + TINIEST
     candidate_NC = _candidates(dense_NC, global_NC, tolerance_N)
     count_N = torch.count_nonzero(candidate_NC, dim=1)
     points = [_lone_winners(candidate_NC, count_N)]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.encodings.base import EncodedRows, Encoding, FieldSpec
-from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.encodings.base import Encoding, FieldSpec, Records, StoredRows
+from cskd_pipeline.encodings.fixed_rows import FixedRows
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.records.checks import require_choice, require_range
 from cskd_pipeline.records.frozen import Record
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from cskd_pipeline.records.targets import Targets
@@ -31,16 +33,16 @@ class FullEncoding(Record, Encoding):
 
     name: ClassVar[str] = "full"
     gives: ClassVar[frozenset[str]] = frozenset({"hard", "soft"})
+    follows_ratio: ClassVar[bool] = False
 
     positions: int
     classes: int
     dtype: Literal["float16", "float32"] = "float16"
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float16", "float32"):
-            raise UsageError(f"encoding full: dtype must be float16 or float32, found {self.dtype!r}")
-        if self.positions < 1 or self.classes < 1:
-            raise UsageError(f"encoding full: needs positions, classes >= 1, found {self.positions}, {self.classes}")
+        require_choice("encoding full: dtype", self.dtype, ("float16", "float32"))
+        require_range("encoding full: classes", self.classes, low=1, whole=True)
+        require_range("encoding full: positions", self.positions, low=1, whole=True)
 
     @property
     def field(self) -> FieldSpec:
@@ -51,7 +53,12 @@ class FullEncoding(Record, Encoding):
         """Settings with the name."""
         return {"name": self.name, **Record.to_json(self)}
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> EncodedRows:
+    @property
+    def table(self) -> FieldSpec:
+        """The stored rows."""
+        return self.field
+
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
         """Rows [B, P + 1, C]."""
         import torch
 
@@ -63,33 +70,37 @@ class FullEncoding(Record, Encoding):
                 f"the teacher gave logits that {self.dtype} cannot hold (largest magnitude {largest:g}); "
                 "check the teacher's weights, or use fp32 for its forward pass and for the encoding"
             )
-        return EncodedRows(stored.cpu().numpy().astype(self.field.dtype, copy=False), np.empty(0, np.uint8))
+        return FixedRows(stored.cpu().numpy().astype(self.field.dtype, copy=False))
 
-    def join(self, parts: Sequence[EncodedRows]) -> EncodedRows:
-        """Rows one after another."""
-        return EncodedRows(np.concatenate([part.rows for part in parts]), np.empty(0, np.uint8))
+    def pack(self, records: Records, *, page: int) -> StoredRows:
+        """Rows as they are."""
+        assert isinstance(records, FixedRows)
+        return records.stored()
 
-    def decode(self, encoded: EncodedRows, *, grid: tuple[int, int], ratio_steps: int) -> Targets:
+    def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
+        """Rows, all finite."""
+        records = FixedRows.of(stored, self.field, count=count)
+        if not np.isfinite(records.rows).all():
+            raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
+        return records
+
+    def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[Any]:
+        """Rows as they are."""
+        assert isinstance(records, FixedRows)
+        return records.rows
+
+    def targets(
+        self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device
+    ) -> Targets:
         """Logits as fp32; hard targets follow from them (see `cskd_pipeline.losses`)."""
         import torch
 
         from cskd_pipeline.records.targets import Targets
 
-        self.check(encoded)
-        logits = torch.from_numpy(np.ascontiguousarray(encoded.rows, dtype=np.float32))
+        logits = torch.from_numpy(np.ascontiguousarray(entries_B)).to(device).to(torch.float32)
         dense_BPC = logits[:, 1:]
         return Targets(
             ratio_steps=ratio_steps,
             logits_global_BC=logits[:, 0].contiguous(),
             logits_dense_BCHW=dense_BPC.transpose(1, 2).reshape(len(logits), self.classes, *grid).contiguous(),
         )
-
-    def check(self, encoded: EncodedRows) -> None:
-        """Every value is finite."""
-        if not np.isfinite(encoded.rows).all():
-            raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
-
-    def equal(self, ours: EncodedRows, theirs: EncodedRows) -> npt.NDArray[np.bool_]:
-        """Rows of the same bits, but for the sign of zeros."""
-        same: npt.NDArray[np.bool_] = (ours.rows == theirs.rows).all(axis=(1, 2))
-        return same

@@ -1,12 +1,18 @@
-"""The two terms that distillation through a second head shares, whatever is added to them (arXiv 2012.12877)."""
+"""The terms of objectives: a loss of one head each, from whichever form of targets there is.
+
+The first two are DeiT's (arXiv 2012.12877), the dense one is CSKD's (arXiv 2307.08500).
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from cskd_pipeline.errors import DataError
 from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
+from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
 from cskd_pipeline.losses.distillation import hard_global, soft_global
-from cskd_pipeline.losses.fusion import harden
+from cskd_pipeline.losses.fusion import fuse, harden
+from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
 from cskd_pipeline.records.targets import Targets
 
@@ -21,17 +27,40 @@ def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperatu
 
     Args:
         output: of a student with a second head.
-        targets: with logits, or in hard mode with hard classes instead.
+        targets: with logits or sparse, or in hard mode with hard classes instead of logits.
         mode: "hard" or "soft".
         temperature: T of the soft loss; the hard loss ignores it.
 
     Raises:
-        DataError: hard mode, and there is neither a hard global target nor global logits.
+        DataError: the targets hold nothing for this mode.
     """
     assert output.dist_BC is not None
     if mode == "hard":
         classes_B = harden(targets).hard_global_B
         assert classes_B is not None
         return hard_global(output.dist_BC, classes_B)
-    assert targets.logits_global_BC is not None
-    return soft_global(output.dist_BC, targets.logits_global_BC, temperature=temperature)
+    if targets.logits_global_BC is not None:
+        return soft_global(output.dist_BC, targets.logits_global_BC, temperature=temperature)
+    if targets.sparse is not None:
+        return sparse_global(output.dist_BC, targets.sparse, temperature=temperature)
+    raise _no_soft_targets()
+
+
+def dense_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:
+    """The loss of z_patch against the fused targets, fp32 [B]; arguments and errors are those of `global_term`."""
+    assert output.dense_BCHW is not None
+    if mode == "hard":
+        classes_BHW = harden(targets).hard_dense_BHW
+        assert classes_BHW is not None
+        return hard_dense(output.dense_BCHW, classes_BHW)
+    global_BC, teacher_BCHW, steps = targets.logits_global_BC, targets.logits_dense_BCHW, targets.ratio_steps
+    if global_BC is not None and teacher_BCHW is not None:
+        fused_BCHW = fuse(teacher_BCHW, global_BC, ratio_steps=steps)
+        return soft_dense(output.dense_BCHW, fused_BCHW, temperature=temperature)
+    if targets.sparse is not None:
+        return sparse_dense(output.dense_BCHW, targets.sparse, ratio_steps=steps, temperature=temperature)
+    raise _no_soft_targets()
+
+
+def _no_soft_targets() -> DataError:
+    return DataError("the targets hold neither logits nor sparse soft targets; make a store with targets `soft`")

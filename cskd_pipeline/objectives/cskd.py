@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cskd_pipeline.losses import fuse, global_term, hard_dense, harden, soft_dense, truth_term
+from cskd_pipeline.losses import dense_term, global_term, harden, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
 from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
@@ -59,15 +59,9 @@ class Cskd(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert output.dense_BCHW is not None and targets is not None
+        assert targets is not None
         if self.mode == "hard":
             targets = harden(targets)  # once, for both terms
-            assert targets.hard_dense_BHW is not None
-            dense_B = hard_dense(output.dense_BCHW, targets.hard_dense_BHW)
-        else:
-            global_BC, teacher_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
-            assert global_BC is not None and teacher_BCHW is not None
-            fused_BCHW = fuse(teacher_BCHW, global_BC, ratio_steps=targets.ratio_steps)
-            dense_B = soft_dense(output.dense_BCHW, fused_BCHW, temperature=self.temperature)
         global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)
+        dense_B = dense_term(output, targets, mode=self.mode, temperature=self.temperature)
         return (1 - self.alpha) * truth_term(output, labels) + self.alpha * global_B + self.weight * dense_B

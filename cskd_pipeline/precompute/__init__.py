@@ -2,7 +2,7 @@
 
 from cskd_pipeline.precompute.gap import warn_of_gap
 from cskd_pipeline.precompute.job import PrecomputeJob, precompute
-from cskd_pipeline.precompute.recompute import Difference, recompute
+from cskd_pipeline.precompute.recompute import Difference, Recomputed, recompute
 from cskd_pipeline.precompute.seeds import parse_seeds
 
-__all__ = ["Difference", "PrecomputeJob", "parse_seeds", "precompute", "recompute", "warn_of_gap"]
+__all__ = ["Difference", "PrecomputeJob", "Recomputed", "parse_seeds", "precompute", "recompute", "warn_of_gap"]

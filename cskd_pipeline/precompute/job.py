@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.encodings import EncodedRows, Encoding
+from cskd_pipeline.encodings import Encoding, Records, encodings_to_json
 from cskd_pipeline.errors import StoppedError, UsageError
+from cskd_pipeline.precompute.fidelity import measure
 from cskd_pipeline.precompute.versions import versions
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex
-from cskd_pipeline.store import StoreHeader, StoreWriter, default_block
+from cskd_pipeline.store import Fidelity, StoreHeader, StoreWriter, default_block
 from cskd_pipeline.teacher import Teacher
 
 Unit = tuple[int, int]
@@ -33,21 +34,22 @@ class PrecomputeJob:
         index: the images.
         recipe: the crops.
         teacher: the labels.
-        encoding: their form.
+        encodings: their forms, by name.
         block: samples per block; None chooses one that suits the set.
     """
 
     index: SampleIndex
     recipe: CropRecipe
     teacher: Teacher
-    encoding: Encoding
+    encodings: Mapping[str, Encoding]
     block: int | None = None
 
     @property
     def header(self) -> StoreHeader:
         """The attributes of a store that this job fills."""
         group = self.recipe.group
-        block = self.block or max(group, default_block(len(self.index), self.encoding.field.row_bytes) // group * group)
+        row_bytes = sum(encoding.field.row_bytes for encoding in self.encodings.values())
+        block = self.block or max(group, default_block(len(self.index), row_bytes) // group * group)
         if self.recipe.mixes and block % group:
             raise UsageError(
                 f"a block of {block} samples cuts through groups of {group} that mix partners come from; "
@@ -64,7 +66,7 @@ class PrecomputeJob:
             },
             teacher=self.teacher.spec.to_json(),
             grid=self.teacher.grid,
-            encoding=self.encoding.to_json(),
+            encodings=encodings_to_json(self.encodings),
             block=block,
         )
 
@@ -94,9 +96,10 @@ def precompute(
     began, done, committed = time.perf_counter(), 0, 0
     try:
         with tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar:
-            for (seed, block), encoded, crc in compute(job, header, units, workers=workers, advance=bar.update):
-                writer.write_block(seed, block, encoded, crc, versions=stamp)
-                done, committed = done + len(crc), committed + 1
+            for made in compute(job, header, units, workers=workers, advance=bar.update):
+                seed, block = made.unit
+                writer.write_block(seed, block, made.records, made.crop_crc, versions=stamp, fidelity=made.fidelity)
+                done, committed = done + len(made.crop_crc), committed + 1
                 if bar.disable:
                     rate = done / (time.perf_counter() - began)
                     report(
@@ -110,6 +113,23 @@ def precompute(
     return done
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A unit's result.
+
+    Attributes:
+        unit: (seed, block).
+        records: of every encoding, in the order of samples.
+        crop_crc: checksums of the crops' pixels.
+        fidelity: of the block's first chunk of crops.
+    """
+
+    unit: Unit
+    records: dict[str, Records]
+    crop_crc: NDArray[np.uint32]
+    fidelity: Fidelity
+
+
 def compute(
     job: PrecomputeJob,
     header: StoreHeader,
@@ -117,8 +137,8 @@ def compute(
     *,
     workers: int,
     advance: Callable[[int], object] = lambda crops: None,
-) -> Iterator[tuple[Unit, EncodedRows, NDArray[np.uint32]]]:
-    """For each unit its encoded rows and crop checksums, in the order of samples.
+) -> Iterator[Block]:
+    """The blocks of these units.
 
     The result for a unit is a pure function of (job, unit): it depends neither on the other units nor on `workers`.
     """
@@ -133,16 +153,21 @@ def compute(
     spec = job.teacher.spec
     for seed, block in units:
         rows = header.rows(block)
-        parts: list[EncodedRows] = []
+        parts: list[dict[str, Records]] = []
         samples: list[NDArray[np.int64]] = []
         checksums: list[NDArray[np.uint32]] = []
+        fidelity: Fidelity = {}
         while sum(len(part) for part in samples) < len(rows):
             crops = next(batches)
             pixels = crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-            parts.append(job.encoding.encode(*job.teacher(pixels)))
+            logits = job.teacher(pixels)
+            parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
+            fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
             samples.append(crops.draws_B["sample"])
             checksums.append(crops.crc_B)
             advance(len(crops))
         order = np.argsort(np.concatenate(samples))
-        joined = job.encoding.join(parts)
-        yield (seed, block), EncodedRows(joined.rows[order], joined.spill), np.concatenate(checksums)[order]
+        records = {
+            name: type(first).joined([part[name] for part in parts]).take(order) for name, first in parts[0].items()
+        }
+        yield Block((seed, block), records, np.concatenate(checksums)[order], fidelity)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
-from cskd_pipeline.encodings import EncodedRows
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.precompute.fidelity import measure
 from cskd_pipeline.precompute.job import PrecomputeJob
-from cskd_pipeline.replay import CropLoader
+from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import order_key, permutation, sample_batches
-from cskd_pipeline.store import StoreReader
+from cskd_pipeline.store import Fidelity, StoreReader, mean_fidelity
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Difference:
 
     Attributes:
         seed, sample: the crop.
-        what: "pixels" or "targets".
+        what: "pixels", "targets", or "fidelity" of the block that the crop is the first of.
         found: both values.
     """
 
@@ -30,12 +31,26 @@ class Difference:
     found: str
 
 
-def recompute(
-    job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, workers: int
-) -> tuple[int, list[Difference]]:
-    """How many crops were recomputed (about `crops`), and those that differ.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recomputed:
+    """What came out.
 
-    Crops are drawn at random, keyed by `key`, from all committed blocks; a crop's mix partner comes with it.
+    Attributes:
+        crops: how many were recomputed.
+        differences: those that differ from the stored ones.
+        fidelity: of the stored labels of these crops, against the teacher's logits of now.
+    """
+
+    crops: int
+    differences: list[Difference]
+    fidelity: Fidelity
+
+
+def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, workers: int) -> Recomputed:
+    """Recompute about `crops` crops and compare.
+
+    Crops are drawn at random, keyed by `key`, from all committed blocks; a crop's mix partner comes with it. One
+    of their blocks is also asked whether it still has the fidelity that was measured when it was made.
 
     Raises:
         DataError: nothing is committed, or a shard or image cannot be read.
@@ -51,10 +66,11 @@ def recompute(
     per_unit = -(-crops // len(chosen))
     loader = CropLoader(job.index, job.recipe, workers=workers)
     spec = job.teacher.spec
-    checked, differences = 0, []
+    checked, differences, fidelities = 0, [], []
     for number, (seed, block) in enumerate(chosen):
         rows = header.rows(block)
-        stored, stored_crc = store.read_block(seed, block)
+        stored = {name: store.read(seed, block, name) for name in store.encodings}
+        stored_crc = store.read_crop_crc(seed, block)
         picks = rows.start + permutation(order_key(key, 1 + number), 0, len(rows))[:per_unit]
         partners = job.recipe.partners(seed, picks, total=header.samples)
         samples = np.unique(np.concatenate([picks, partners]))
@@ -62,14 +78,39 @@ def recompute(
         for crops_batch in loader.load(wanted):
             at = crops_batch.draws_B["sample"] - rows.start
             pixels = crops_batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-            fresh = job.encoding.encode(*job.teacher(pixels))
-            kept = EncodedRows(stored.rows[at], stored.spill)
-            same_targets = job.encoding.equal(fresh, kept)
+            logits = job.teacher(pixels)
+            kept = {name: records.take(at) for name, records in stored.items()}
+            fidelities.append(measure(store.encodings, kept, *logits, grid=header.grid))
             for row in np.flatnonzero(crops_batch.crc_B != stored_crc[at]).tolist():
                 found = f"checksum {crops_batch.crc_B[row]:08x}, stored {stored_crc[at[row]]:08x}"
                 differences.append(Difference(seed, int(at[row]) + rows.start, "pixels", found))
-            for row in np.flatnonzero(~same_targets).tolist():
-                found = "the teacher's labels differ from the stored ones"
-                differences.append(Difference(seed, int(at[row]) + rows.start, "targets", found))
+            for name, encoding in store.encodings.items():
+                for row in np.flatnonzero(~encoding.encode(*logits).equal(kept[name])).tolist():
+                    found = f"the teacher's labels differ from the stored ones ({name})"
+                    differences.append(Difference(seed, int(at[row]) + rows.start, "targets", found))
             checked += len(crops_batch)
-    return checked, differences
+    differences += _fidelity_differences(job, store, chosen[0], workers=workers)
+    return Recomputed(checked, differences, mean_fidelity(fidelities))
+
+
+def _fidelity_differences(
+    job: PrecomputeJob, store: StoreReader, unit: tuple[int, int], *, workers: int
+) -> list[Difference]:
+    seed, block = unit
+    noted = store.commit(seed, block).fidelity
+    if not noted:
+        return []
+    rows = store.header.rows(block)
+    sample = next(block_batches(job.recipe, seed, rows, total=store.header.samples, batch=job.teacher.spec.chunk))
+    crops = next(iter(CropLoader(job.index, job.recipe, workers=workers).load([sample])))
+    spec = job.teacher.spec
+    logits = job.teacher(crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device))
+    at = crops.draws_B["sample"] - rows.start
+    kept = {name: store.read(seed, block, name).take(at) for name in store.encodings}
+    found = measure(store.encodings, kept, *logits, grid=store.header.grid)
+    return [
+        Difference(seed, rows.start, "fidelity", f"{name} {key} {value:.6g}, noted was {noted.get(name, {}).get(key)}")
+        for name, values in found.items()
+        for key, value in values.items()
+        if not math.isclose(value, noted.get(name, {}).get(key, math.nan), rel_tol=1e-6, abs_tol=1e-9)
+    ]

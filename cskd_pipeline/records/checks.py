@@ -25,12 +25,15 @@ def require_range(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    whole: bool = False,
 ) -> None:
     """Nothing, if low <= value <= high and above < value (bounds that are None do not bind).
 
     Raises:
-        UsageError: the value lies outside.
+        UsageError: the value lies outside, is no number, or is no whole number where one is wanted.
     """
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise UsageError(f"{name} must be a {'whole number' if whole else 'number'}, found {value!r}")
     bounds = [
         (low is None or value >= low, f"at least {low}"),
         (above is None or value > above, f"greater than {above}"),

@@ -20,21 +20,27 @@ from cskd_pipeline.replay.order import Batch, EpochOrder
 class TargetProvider(Protocol):
     """Where the targets of a batch come from."""
 
-    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
-        """Get ready for an epoch that shows these seeds at this ratio."""
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
+        """Get ready for an epoch that shows these seeds at this ratio; `upcoming` are those of the epoch after it."""
 
     def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets | None:
         """The targets of a batch on `device`."""
+
+    def close(self) -> None:
+        """Release everything; nothing is asked for any more."""
 
 
 class NoTargets:
     """For objectives that need no teacher."""
 
-    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
         """Nothing to prepare."""
 
     def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> None:
         """No targets."""
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,9 +87,12 @@ class ReplaySource:
         """Micro-batches of this rank in an epoch."""
         return self.order.batches * self.accumulation
 
-    def batches(self, epoch: int, *, start: int, ratio_steps: int) -> Iterator[TrainBatch]:
-        """The epoch's micro-batches from `start` on."""
-        self.provider.prepare(list(self.order.epoch_seeds(epoch)), ratio_steps=ratio_steps)
+    def batches(
+        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None = None
+    ) -> Iterator[TrainBatch]:
+        """The epoch's micro-batches from `start` on; an epoch at `next_ratio_steps` follows, or none."""
+        upcoming = None if next_ratio_steps is None else (list(self.order.epoch_seeds(epoch + 1)), next_ratio_steps)
+        self.provider.prepare(list(self.order.epoch_seeds(epoch)), ratio_steps=ratio_steps, upcoming=upcoming)
         recipe = self.order.recipe
         for batch in self.loader.load(self._micro_batches(epoch, start)):
             yield TrainBatch(

@@ -1,133 +1,140 @@
-"""Targets from a store: a seed in use is decoded once and gathered from by batch."""
+"""Targets from a store: a seed in use is decoded once on a node, ahead of its use, and gathered from by batch."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.records.targets import Targets
 from cskd_pipeline.replay.canary import Canary
-from cskd_pipeline.store import StoreReader
+from cskd_pipeline.replay.decode_program import CROP_CRC, LabelReader, SeedTable
+from cskd_pipeline.replay.tables import LabelMemory, label_tables
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _SeedTable:
-    """A seed at one ratio: targets and crop checksums of all samples, on the CPU."""
-
-    targets: Targets
-    crop_crc_S: NDArray[np.uint32]
+SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft")}
+"""The encodings that serve a kind of targets, the best first: the exact one, then the smaller one."""
 
 
 class StoredTargets:
     """The targets of a store's complete seeds; checks the pixels they belong to as it goes."""
 
-    def __init__(self, store: StoreReader, *, needs: frozenset[str], canary: Canary) -> None:
+    def __init__(
+        self,
+        store: LabelReader,
+        *,
+        needs: frozenset[str],
+        canary: Canary,
+        memory: LabelMemory = "tables",
+        scratch: Path | None = None,
+    ) -> None:
         """Serve from `store`.
 
+        Args:
+            store: opened for reading.
+            needs: kinds of targets: "hard", "soft", both or none.
+            canary: compares crops with the store's checksums.
+            memory: "tables" decodes whole seeds ahead; "low" reads what each batch needs, slowly.
+            scratch: folder for tables that processes share; None to find one.
+
         Raises:
-            MismatchError: the store's encoding does not hold what is needed.
+            MismatchError: the store's encodings do not hold what is needed.
         """
-        missing = needs - store.encoding.gives
-        if missing:
-            raise MismatchError(
-                f"{store.path} holds {', '.join(sorted(store.encoding.gives))} targets (encoding "
-                f"{store.encoding.name}), the objective needs {', '.join(sorted(missing))} ones; "
-                "choose another objective, or precompute with --encoding full"
-            )
         self._store, self._canary = store, canary
-        self._tables: dict[int, _SeedTable] = {}
+        self._names = _serving(store, needs)
+        self._tables = label_tables(store, [*self._names, CROP_CRC.name], memory=memory, scratch=scratch)
         self._ratio_steps = -1
         self._first = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release memory, files and the decoding process."""
+        self._tables.close()
 
     @property
     def grid(self) -> tuple[int, int]:
         """(H, W)."""
         return self._store.header.grid
 
-    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
-        """Decode these seeds for an epoch and forget the others.
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
+        """Have these seeds decoded for an epoch, forget the others, and have `upcoming` decoded in the background.
 
         Raises:
             DataError: a block is missing or damaged.
+            RetryError: there is no room for the tables, or their decoding was killed.
         """
-        keep = self._tables if ratio_steps == self._ratio_steps or not self._depends_on_ratio() else {}
-        self._tables = {seed: keep[seed] if seed in keep else self._decode(seed, ratio_steps) for seed in seeds}
+        self._tables.prepare(self._of_epoch(seeds, ratio_steps), self._of_epoch(*upcoming) if upcoming else [])
         self._ratio_steps = ratio_steps
         self._first = True
 
-    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets:
-        """The targets of the batch's crops on `device`.
+    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets | None:
+        """The targets of the batch's crops on `device`; None where no kind is needed.
 
         Raises:
             DataError: a checked crop is not the one that the store was made of.
         """
         assert ratio_steps == self._ratio_steps, "prepare comes before targets"
-        seeds_B, samples_B = batch.draws_B["seed"], batch.draws_B["sample"]
-        crc_B = np.empty(len(batch), np.uint32)
-        parts: list[tuple[NDArray[np.int64], Targets]] = []
-        for seed in np.unique(seeds_B).tolist():
-            rows = np.flatnonzero(seeds_B == seed)
-            table = self._tables[seed]
-            crc_B[rows] = table.crop_crc_S[samples_B[rows]]
-            parts.append((rows, _map(table.targets, torch.from_numpy(samples_B[rows].copy()))))
-        self._canary.check(batch, crc_B, first=self._first)
+        seeds_B = batch.draws_B["seed"].astype(np.int64)
+        samples_B = batch.draws_B["sample"].astype(np.int64)
+        self._canary.check(batch, self._entries(CROP_CRC.name, seeds_B, samples_B), first=self._first)
         self._first = False
-        back = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in parts])))
-        joined = _join([targets for _, targets in parts], ratio_steps)
-        return _map(joined, back, device)
+        parts = [
+            self._store.encodings[name].targets(
+                self._entries(name, seeds_B, samples_B), grid=self.grid, ratio_steps=ratio_steps, device=device
+            )
+            for name in self._names
+        ]
+        return _merged(parts) if parts else None
 
-    def _depends_on_ratio(self) -> bool:
-        return "soft" not in self._store.encoding.gives
+    def _of_epoch(self, seeds: list[int], ratio_steps: int) -> list[SeedTable]:
+        return [self._table(seed, name, ratio_steps) for seed in seeds for name in (*self._names, CROP_CRC.name)]
 
-    def _decode(self, seed: int, ratio_steps: int) -> _SeedTable:
-        header = self._store.header
-        parts, crcs = [], []
-        for block in range(header.blocks):
-            encoded, crc = self._store.read_block(seed, block)
-            decoded = self._store.encoding.decode(encoded, grid=header.grid, ratio_steps=ratio_steps)
-            parts.append(_compact(decoded))
-            crcs.append(crc)
-        return _SeedTable(_join(parts, ratio_steps), np.concatenate(crcs))
+    def _table(self, seed: int, name: str, ratio_steps: int) -> SeedTable:
+        follows = name != CROP_CRC.name and self._store.encodings[name].follows_ratio
+        return SeedTable(seed, name, ratio_steps if follows else 0)
 
-
-_FIELDS = [field.name for field in dataclasses.fields(Targets) if field.name != "ratio_steps"]
-
-
-def _compact(targets: Targets) -> Targets:
-    """Class numbers in 16 bits: what a table of all samples takes."""
-    small = {name: getattr(targets, name) for name in _FIELDS}
-    return Targets(
-        targets.ratio_steps,
-        **{k: v.to(torch.uint16) if v is not None and v.dtype == torch.int64 else v for k, v in small.items()},
-    )
+    def _entries(self, name: str, seeds_B: NDArray[np.int64], samples_B: NDArray[np.int64]) -> NDArray[Any]:
+        if (seeds_B == seeds_B[0]).all():
+            return self._tables.entries(self._table(int(seeds_B[0]), name, self._ratio_steps), samples_B)
+        order = np.argsort(seeds_B, kind="stable")
+        parts = []
+        for rows in np.split(order, np.flatnonzero(np.diff(seeds_B[order])) + 1):
+            table = self._table(int(seeds_B[rows[0]]), name, self._ratio_steps)
+            parts.append(self._tables.entries(table, samples_B[rows]))
+        entries_B = np.empty((len(seeds_B), *parts[0].shape[1:]), parts[0].dtype)
+        entries_B[order] = np.concatenate(parts)
+        return entries_B
 
 
-def _join(parts: list[Targets], ratio_steps: int) -> Targets:
-    def column(name: str) -> Tensor | None:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values)
+def _serving(store: LabelReader, needs: frozenset[str]) -> list[str]:
+    """The encodings to decode, each once, in a fixed order."""
+    chosen = {kind: next((name for name in SOURCES[kind] if name in store.encodings), None) for kind in sorted(needs)}
+    missing = [kind for kind, name in chosen.items() if name is None]
+    if missing:
+        raise MismatchError(
+            f"{store.path} holds no {' and no '.join(missing)} targets (it has {', '.join(store.encodings)}), the "
+            f"objective needs them; choose another objective, or precompute with --targets {','.join(sorted(needs))}"
+        )
+    return sorted({name for name in chosen.values() if name is not None})
 
-    return Targets(ratio_steps, **{name: column(name) for name in _FIELDS})
 
-
-def _map(targets: Targets, rows: Tensor, device: torch.device | None = None) -> Targets:
-    """These rows; with a device, there and with class numbers as int64."""
-
-    def column(name: str) -> Tensor | None:
-        values: Tensor | None = getattr(targets, name)
-        if values is None:
-            return None
-        # torch cannot index uint16 by tensors: the same bits as int16 can.
-        short = values.dtype == torch.uint16
-        values = values.view(torch.int16)[rows].view(torch.uint16) if short else values[rows]
-        if device is None:
-            return values
-        return (values.to(torch.int64) if short else values).to(device)
-
-    return Targets(targets.ratio_steps, **{name: column(name) for name in _FIELDS})
+def _merged(parts: list[Targets]) -> Targets:
+    """All fields that one of the parts has; each comes from one encoding."""
+    merged = parts[0]
+    for part in parts[1:]:
+        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(Targets)}
+        merged = dataclasses.replace(merged, **{name: value for name, value in fields.items() if value is not None})
+    return merged

@@ -4,6 +4,7 @@
 """
 
 from cskd_pipeline.store.check import BadFile, check_files
+from cskd_pipeline.store.commit import Fidelity, mean_fidelity
 from cskd_pipeline.store.header import StoreHeader, default_block
 from cskd_pipeline.store.opening import is_store, require_store_or_room
 from cskd_pipeline.store.reader import StoreReader
@@ -12,6 +13,7 @@ from cskd_pipeline.store.writer import StoreWriter
 
 __all__ = [
     "BadFile",
+    "Fidelity",
     "StoreHeader",
     "StoreReader",
     "StoreSummary",
@@ -19,6 +21,7 @@ __all__ = [
     "check_files",
     "default_block",
     "is_store",
+    "mean_fidelity",
     "require_store_or_room",
     "summarise",
 ]

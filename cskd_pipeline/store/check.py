@@ -55,8 +55,8 @@ def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]
             bad = True
             yield BadFile(seed, block, str(path), f"{found}, committed was {expected}")
     if not bad:
-        try:
-            encoded, _ = store.read_block(seed, block)
-            store.encoding.check(encoded)
-        except DataError as error:
-            yield BadFile(seed, block, str(seed_folder), str(error))
+        for name in store.encodings:
+            try:
+                store.read(seed, block, name)
+            except DataError as error:
+                yield BadFile(seed, block, str(seed_folder / name), str(error))

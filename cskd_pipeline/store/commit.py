@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from google_crc32c import extend
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.records.durable import write_atomic
 from cskd_pipeline.records.frozen import Record
+
+Fidelity = dict[str, dict[str, float]]
+"""Encoding -> "crops" measured and the means over them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Commit(Record):
         rows: first sample and one past the last.
         files: path below the seed's folder -> {"crc32c": eight hex digits, "bytes": size} for every shard.
         versions: library versions of the writer.
+        fidelity: encoding -> what decoding a sample of the block gave, next to the teacher's own logits: "crops" of
+            the sample, and means over them.
     """
 
     store: str
@@ -32,6 +38,7 @@ class Commit(Record):
     rows: tuple[int, int]
     files: dict[str, dict[str, Any]]
     versions: dict[str, str]
+    fidelity: Fidelity
 
     def __post_init__(self) -> None:
         whole = isinstance(self.rows, tuple) and len(self.rows) == 2 and all(isinstance(row, int) for row in self.rows)
@@ -39,8 +46,12 @@ class Commit(Record):
             isinstance(facts, dict) and isinstance(facts.get("bytes"), int) and isinstance(facts.get("crc32c"), str)
             for facts in self.files.values()
         )
-        if not (whole and files and isinstance(self.versions, dict)):
-            raise UsageError("its rows, files or versions are not of the form that docs/format.md describes")
+        fidelity = isinstance(self.fidelity, dict) and all(
+            isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
+            for values in self.fidelity.values()
+        )
+        if not (whole and files and fidelity and isinstance(self.versions, dict)):
+            raise UsageError("its rows, files, versions or fidelity are not of the form that docs/format.md describes")
 
     def write(self, path: Path) -> None:
         """Put the commit on stable storage."""
@@ -75,3 +86,18 @@ def file_facts(path: Path) -> dict[str, Any]:
         while part := file.read(1 << 22):
             crc, size = extend(crc, part), size + len(part)
     return {"crc32c": f"{crc:08x}", "bytes": size}
+
+
+def mean_fidelity(parts: Iterable[Fidelity]) -> Fidelity:
+    """One fidelity from several, each weighing as much as its crops."""
+    total: Fidelity = {}
+    for part in parts:
+        for name, values in part.items():
+            sums = total.setdefault(name, {"crops": 0})
+            sums["crops"] += values["crops"]
+            for key in values.keys() - {"crops"}:
+                sums[key] = sums.get(key, 0.0) + values[key] * values["crops"]
+    return {
+        name: {key: value if key == "crops" else value / sums["crops"] for key, value in sums.items()}
+        for name, sums in total.items()
+    }

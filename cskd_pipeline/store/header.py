@@ -22,7 +22,7 @@ class StoreHeader(Record):
         data: name, split, samples (S), classes (C) and digest of the index.
         teacher: tag, weights digest, arguments, input normalisation, precision, chunk, global source.
         grid: H, W.
-        encoding: the encoding's settings with its name.
+        encodings: what is stored of the targets: name of the encoding (and of its array) -> settings.
         block: samples per block, the unit of commitment; a multiple of 1,024 rows is one shard.
         format: always "cskd-labels".
         format_version: 1.
@@ -32,7 +32,7 @@ class StoreHeader(Record):
     data: dict[str, Any]
     teacher: dict[str, Any]
     grid: tuple[int, int]
-    encoding: dict[str, Any]
+    encodings: dict[str, dict[str, Any]]
     block: int
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
@@ -45,6 +45,8 @@ class StoreHeader(Record):
         for name in ("name", "split", "samples", "classes", "digest"):
             if name not in self.data:
                 raise UsageError(f"a label store says which data it belongs to; {name} is missing")
+        if not self.encodings or not all(isinstance(settings, dict) for settings in self.encodings.values()):
+            raise UsageError(f"a label store holds at least one encoding with its settings, found {self.encodings!r}")
         if self.block < 2 or self.block % 2:
             raise UsageError(f"a block needs an even number of samples, found {self.block}")
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from cskd_pipeline.encodings import EncodedRows, Encoding, FieldSpec, encoding_from_json
+from cskd_pipeline.encodings import FieldSpec, Records, StoredRows, encodings_from_json
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, commit_path
@@ -28,9 +28,9 @@ class StoreReader:
         """
         self.path = path
         self.header = read_header(path)
-        self._digest = self.header.digest()
+        self.digest = self.header.digest()
         try:
-            self.encoding: Encoding = encoding_from_json(self.header.encoding)
+            self.encodings = encodings_from_json(self.header.encodings)
         except UsageError as error:
             raise DataError(f"the attributes of {path} are damaged ({error})") from error
         self._arrays: dict[str, zarr.Array[Any]] = {}
@@ -78,9 +78,9 @@ class StoreReader:
             raise DataError(f"block {block} of seed {seed} in {self.path} is not committed; run precompute to make it")
         commit = Commit.read(path)
         rows = self.header.rows(block)
-        if commit.store != self._digest:
+        if commit.store != self.digest:
             raise DataError(
-                f"{path} belongs to a store with other attributes (digest {commit.store}, not {self._digest}): "
+                f"{path} belongs to a store with other attributes (digest {commit.store}, not {self.digest}): "
                 "labels of another teacher, recipe or data set; remove the folder of this seed"
             )
         if (commit.seed, commit.block, commit.rows) != (seed, block, (rows.start, rows.stop)):
@@ -90,36 +90,64 @@ class StoreReader:
             )
         return commit
 
-    def read_block(self, seed: int, block: int) -> tuple[EncodedRows, npt.NDArray[np.uint32]]:
-        """Rows and crop checksums of a committed block.
+    def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
+        """The records of a committed block in one of its encodings.
+
+        Args:
+            seed: the block's seed.
+            block: its number.
+            name: of the encoding.
+            rows: which of the block's crops, without a step; all by default. Whole chunks are read.
 
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
+        encoding = self.encodings[name]
         commit = self.commit(seed, block)
-        rows = self._read(seed, self.encoding.field, block, commit)
-        crop_crc = self._read(seed, layout.CROP_CRC, block, commit)
-        spill = np.empty(0, np.uint8)
-        if any(name.startswith(layout.spill_name(self.encoding.field) + "/") for name in commit.files):
-            spill = self._read_spill(seed, block)
-        return EncodedRows(rows, spill), crop_crc
+        array = self._array(seed, encoding.field)
+        page = int(array.chunks[0])
+        begin, end, _ = (rows or slice(None)).indices(commit.rows[1] - commit.rows[0])
+        first, last = begin // page * page, -(-end // page) * page
+        stored = StoredRows(
+            self._read(seed, encoding.field, block, commit, slice(first, last)),
+            self._read_spill(seed, encoding.field, block)
+            if any(file.startswith(layout.spill_name(encoding.field) + "/") for file in commit.files)
+            else np.empty(0, np.uint8),
+        )
+        try:
+            records = encoding.unpack(stored, page=page, count=min(last, commit.rows[1] - commit.rows[0]) - first)
+        except DataError as error:
+            raise _damaged(
+                layout.shard_file(self.path / layout.seed_name(seed), encoding.field, block), str(error)
+            ) from error
+        return records if rows is None else records.take(np.arange(begin - first, end - first))
 
-    def _read(self, seed: int, field: FieldSpec, block: int, commit: Commit) -> npt.NDArray[Any]:
+    def read_crop_crc(self, seed: int, block: int) -> npt.NDArray[np.uint32]:
+        """The crop checksums of a committed block, uint32.
+
+        Raises:
+            DataError: it is not committed, or a file of it is damaged; names the file.
+        """
+        rows = self.header.rows(block)
+        return self._read(seed, layout.CROP_CRC, block, self.commit(seed, block), slice(0, len(rows)))
+
+    def _read(self, seed: int, field: FieldSpec, block: int, commit: Commit, rows: slice) -> npt.NDArray[Any]:
+        """Rows of a block's shard, padding included."""
         folder = self.path / layout.seed_name(seed)
         shard = layout.shard_file(folder, field, block)
         expected = commit.files.get(shard.relative_to(folder).as_posix(), {}).get("bytes")
         _require_size(shard, expected)
-        rows = self.header.rows(block)
+        first = block * self.header.block
+        array = self._array(seed, field)
         try:
-            values = np.asarray(self._array(f"{layout.seed_name(seed)}/{field.name}")[rows.start : rows.stop])
+            values = np.asarray(array[first + rows.start : first + rows.stop])
         except Exception as error:  # zarr and the codecs raise many kinds for one thing: the shard is bad
             raise _damaged(shard, str(error) or type(error).__name__) from error
-        if values.shape != (len(rows), *field.row_shape) or values.dtype != np.dtype(field.dtype):
+        if values.shape != (rows.stop - rows.start, *field.row_shape) or values.dtype != np.dtype(field.dtype):
             raise _damaged(shard, f"rows of {values.dtype} {values.shape[1:]}, not {field.dtype} {field.row_shape}")
         return values
 
-    def _read_spill(self, seed: int, block: int) -> npt.NDArray[np.uint8]:
-        field = self.encoding.field
+    def _read_spill(self, seed: int, field: FieldSpec, block: int) -> npt.NDArray[np.uint8]:
         folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
         try:
             array = zarr.open_array(folder, mode="r", zarr_format=3)
@@ -129,9 +157,18 @@ class StoreReader:
         except Exception as error:
             raise _damaged(folder, str(error) or type(error).__name__) from error
 
-    def _array(self, name: str) -> zarr.Array[Any]:
+    def _array(self, seed: int, field: FieldSpec) -> zarr.Array[Any]:
+        name = f"{layout.seed_name(seed)}/{field.name}"
         if name not in self._arrays:
-            self._arrays[name] = zarr.open_array(self.path / name, mode="r", zarr_format=3)
+            try:
+                array = zarr.open_array(self.path / name, mode="r", zarr_format=3)
+            except Exception as error:
+                raise _damaged(self.path / name / "zarr.json", str(error) or type(error).__name__) from error
+            if not array.chunks or self.header.block % int(array.chunks[0]):
+                raise _damaged(
+                    self.path / name / "zarr.json", f"chunks of {array.chunks}, a block is {self.header.block}"
+                )
+            self._arrays[name] = array
         return self._arrays[name]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from cskd_pipeline.store.commit import Fidelity, mean_fidelity
 from cskd_pipeline.store.reader import StoreReader
 
 
@@ -17,12 +18,14 @@ class SeedStatus:
         blocks: committed blocks.
         crops: crops in them.
         bytes: stored bytes by field, the checksums of crops and the spill among them.
+        fidelity: encoding -> "crops" measured while it was made, and the means over them (see `Commit`).
     """
 
     seed: int
     blocks: int
     crops: int
     bytes: dict[str, int]
+    fidelity: Fidelity
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def summarise(store: StoreReader) -> StoreSummary:
     seeds, writers = [], []
     for seed in store.seeds():
         sizes: dict[str, int] = {}
-        crops = 0
+        crops, fidelities = 0, []
         blocks = store.committed(seed)
         for block in blocks:
             commit = store.commit(seed, block)
@@ -87,7 +90,8 @@ def summarise(store: StoreReader) -> StoreSummary:
             for name, facts in commit.files.items():
                 field = name.split("/", 1)[0]
                 sizes[field] = sizes.get(field, 0) + int(facts["bytes"])
+            fidelities.append(commit.fidelity)
             if commit.versions not in writers:
                 writers.append(commit.versions)
-        seeds.append(SeedStatus(seed, len(blocks), crops, sizes))
+        seeds.append(SeedStatus(seed, len(blocks), crops, sizes, mean_fidelity(fidelities)))
     return StoreSummary(str(store.path), store.header.to_json(), store.header.blocks, seeds, writers)

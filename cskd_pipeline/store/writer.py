@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +15,11 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from cskd_pipeline.encodings import EncodedRows, Encoding, FieldSpec, encoding_from_json
+from cskd_pipeline.encodings import FieldSpec, Records, encodings_from_json
 from cskd_pipeline.errors import RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.commit import Commit, commit_path, file_facts
+from cskd_pipeline.store.commit import Commit, Fidelity, commit_path, file_facts
 from cskd_pipeline.store.header import StoreHeader
 from cskd_pipeline.store.opening import LOCK, is_store, read_header, require_store_or_room
 
@@ -42,7 +42,7 @@ class StoreWriter:
             RetryError: the storage refuses, or another process is writing.
         """
         self.path, self.header = path, header
-        self.encoding: Encoding = encoding_from_json(header.encoding)
+        self.encodings = encodings_from_json(header.encodings)
         with writing(path):
             require_store_or_room(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -81,29 +81,48 @@ class StoreWriter:
         return commit_path(self.path / layout.seed_name(seed), block).exists()
 
     def write_block(
-        self, seed: int, block: int, encoded: EncodedRows, crop_crc: npt.NDArray[np.uint32], *, versions: dict[str, str]
+        self,
+        seed: int,
+        block: int,
+        records: Mapping[str, Records],
+        crop_crc: npt.NDArray[np.uint32],
+        *,
+        versions: dict[str, str],
+        fidelity: Fidelity | None = None,
     ) -> None:
-        """Write and commit all rows of a block, replacing whatever lay there.
+        """Write and commit all crops of a block, replacing whatever lay there.
+
+        Args:
+            seed: the block's seed.
+            block: its number.
+            records: of every encoding, all crops of the block in the order of samples.
+            crop_crc: their checksums.
+            versions: of the libraries that made them.
+            fidelity: see `Commit`.
 
         Raises:
+            DataError: a record cannot be represented.
             RetryError: the storage refuses; the block is then not committed.
         """
         rows = self.header.rows(block)
-        assert len(encoded.rows) == len(crop_crc) == len(rows), "a block is written whole"
+        assert records.keys() == self.encodings.keys(), "a block has all encodings"
+        assert {len(rows)} == {len(crop_crc), *map(len, records.values())}, "a block is written whole"
         folder = self.path / layout.seed_name(seed)
         with writing(folder):
             commit_path(folder, block).unlink(missing_ok=True)
             self._ensure_seed(seed)
-            files = [
-                *self._write_field(seed, self.encoding.field, block, encoded.rows),
-                *self._write_field(seed, layout.CROP_CRC, block, crop_crc),
-                *self._write_spill(seed, block, encoded.spill),
-            ]
+            files = [*self._write_field(seed, layout.CROP_CRC, block, crop_crc)]
+            for name, encoding in self.encodings.items():
+                page = layout.chunk_rows(encoding.field, self.header.block)
+                stored = encoding.pack(records[name], page=page)
+                files += self._write_field(seed, encoding.field, block, stored.rows)
+                files += self._write_spill(seed, encoding.field, block, stored.spill)
             facts = {}
             for file in files:
                 _sync_up_to(file, folder)
                 facts[file.relative_to(folder).as_posix()] = file_facts(file)
-            commit = Commit(self.header.digest(), seed, block, (rows.start, rows.stop), facts, versions)
+            span = (rows.start, rows.stop)
+            commit = Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {})
             commit.write(commit_path(folder, block))
 
     def _ensure_seed(self, seed: int) -> None:
@@ -111,7 +130,7 @@ class StoreWriter:
         folder = self.path / name
         if not (folder / "zarr.json").exists():
             self._root.require_group(name)
-        for field in (self.encoding.field, layout.CROP_CRC):
+        for field in (layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())):
             if not (folder / field.name / "zarr.json").exists():
                 self._create_array(name, field)
         (folder / "commits").mkdir(exist_ok=True)
@@ -145,8 +164,7 @@ class StoreWriter:
         array[block * self.header.block : (block + 1) * self.header.block] = padded
         yield shard
 
-    def _write_spill(self, seed: int, block: int, spill: npt.NDArray[np.uint8]) -> Iterator[Path]:
-        field = self.encoding.field
+    def _write_spill(self, seed: int, field: FieldSpec, block: int, spill: npt.NDArray[np.uint8]) -> Iterator[Path]:
         folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
         if folder.exists():
             shutil.rmtree(folder)

@@ -22,8 +22,11 @@ class LiveTargets:
         """(H, W)."""
         return self.teacher.grid
 
-    def prepare(self, seeds: list[int], *, ratio_steps: int) -> None:
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
         """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to release."""
 
     def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets:
         """fp32 logits of the batch on `device`."""

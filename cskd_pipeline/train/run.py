@@ -97,10 +97,11 @@ class Run:
 
     def epoch(self) -> None:
         """Go through the epoch at work, from wherever it stands, to its checkpoint."""
-        ratio_steps = self.objective.ratio_steps(self.progress.epoch, self.config.epochs)
-        self._updates(ratio_steps)
+        epoch, epochs = self.progress.epoch, self.config.epochs
+        last = epoch + 1 == epochs
+        ratio_steps = self.objective.ratio_steps(epoch, epochs)
+        self._updates(ratio_steps, None if last else self.objective.ratio_steps(epoch + 1, epochs))
         self._require_finite()
-        last = self.progress.epoch + 1 == self.config.epochs
         due = self.config.eval_every and (self.progress.epoch + 1) % self.config.eval_every == 0
         scores: Scores = {}
         if self.evaluation is not None and (last or due):
@@ -125,14 +126,17 @@ class Run:
         for tracker in self.trackers:
             tracker.log(row)
 
-    def _updates(self, ratio_steps: int) -> None:
+    def _updates(self, ratio_steps: int, next_ratio_steps: int | None) -> None:
         """The remaining updates of the epoch at work."""
         progress = self.progress
         if progress.updates_done == self.updates_per_epoch:
             return
         self.learner.student.train()
         start = progress.updates_done * self.config.accumulation
-        batches = TimedBatches(self.source.batches(progress.epoch, start=start, ratio_steps=ratio_steps))
+        source = self.source.batches(
+            progress.epoch, start=start, ratio_steps=ratio_steps, next_ratio_steps=next_ratio_steps
+        )
+        batches = TimedBatches(source)
         bar = tqdm(
             total=self.updates_per_epoch,
             initial=progress.updates_done,

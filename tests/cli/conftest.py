@@ -84,6 +84,15 @@ def finished_store(made: Path, command: Command, precompute: list[object]) -> Pa
 
 
 @pytest.fixture
+def hard_store(made: Path, command: Command, precompute: list[object]) -> Path:
+    """A store of hard targets alone that nobody changes."""
+    path = made / "hard.zarr"
+    if not path.exists():
+        assert command(*precompute, "--targets", "hard", "--out", path).code == 0
+    return path
+
+
+@pytest.fixture
 def finished_run(made: Path, command: Command, train: list[object], finished_store: Path) -> Path:
     """A run of one epoch on that store that nobody changes."""
     path = made / "run"

@@ -242,9 +242,14 @@ CASES: dict[str, Case] = {
     "labels: seed never computed": case(DATA, "seed 7", "0 of 4 blocks", "--seeds 7", "complete seeds 0, 1")(
         stored("--seeds", "7")
     ),
-    "labels: of another form": case(MISMATCH, "holds hard targets", "needs soft", "--encoding full")(
-        stored("--objective", "cskd", "--objective-arg", "mode=soft")
+    "labels: without soft targets": case(MISMATCH, "no soft targets", "it has hard", "--targets")(
+        lambda s: [
+            *[*s.train, "--labels", s.hard_store, "--out", s.out],
+            *["--objective", "cskd", "--objective-arg", "mode=soft"],
+        ]
     ),
+    "labels: scratch is a file": case(USAGE, "scratch")(lambda s: [*stored()(s), "--scratch", s.file("x", "kept")]),
+    "labels: scratch without labels": case(USAGE, "--scratch is given without --labels")(train("--scratch", ".")),
     "labels: grid does not divide the patches": case(MISMATCH, "2 x 2 patch tokens", "4 x 4 grid", "patch size")(
         stored("--student-arg", "patch_size=16")
     ),
@@ -269,7 +274,7 @@ CASES: dict[str, Case] = {
         for what, says, words in (
             ("recipe", ("recipe.erase is 0.25 in the store, 0.0",), ("--recipe-arg", "erase=0")),
             ("size", ("recipe.size is 32 in the store, 48",), ("--size", "48")),
-            ("encoding", ("encoding.name is hard in the store, full",), ("--encoding", "full")),
+            ("targets", ("encodings.full is absent in the store",), ("--targets", "full")),
             ("chunk", ("teacher.chunk is 16 in the store, 32",), ("--chunk", "32")),
             ("block", ("block is 32 in the store, 64",), ("--block", "64")),
         )
@@ -394,8 +399,18 @@ CASES: dict[str, Case] = {
     "recipe: no number": case(USAGE, "erase", "number", "'much'")(precompute("--recipe-arg", "erase=much")),
     "objective: unknown setting": case(USAGE, "'alhpa'", "did you mean 'alpha'")(stored("--objective-arg", "alhpa=1")),
     "objective: out of bounds": case(USAGE, "alpha", "at most 1", "2")(stored("--objective-arg", "alpha=2")),
-    "encoding: unknown setting": case(USAGE, "'type'", "did you mean 'dtype'")(
-        precompute("--encoding", "full", "--encoding-arg", "type=float32")
+    "targets: unknown": case(USAGE, "--targets names 'hart'", "did you mean 'hard'")(
+        precompute("--targets", "hart,soft")
+    ),
+    "targets: empty": case(USAGE, "--targets names ''")(precompute("--targets", "hard,")),
+    "targets: setting of no form": case(USAGE, "not of the form soft.k=8")(precompute("--target-arg", "k=3")),
+    "targets: setting of what is not stored": case(USAGE, "full.dtype sets what", "add full")(
+        precompute("--target-arg", "full.dtype=float32")
+    ),
+    "targets: value out of range": case(USAGE, "soft", "bits", "99")(precompute("--target-arg", "soft.bits=99")),
+    "targets: value of another kind": case(USAGE, "soft", "k", "many")(precompute("--target-arg", "soft.k=many")),
+    "targets: unknown setting": case(USAGE, "'type'", "did you mean 'dtype'")(
+        precompute("--targets", "full", "--target-arg", "full.type=float32")
     ),
     # --- configuration files
     "config: missing": case(USAGE, "nowhere.yaml", "No such file")(train("--config", "nowhere.yaml")),

@@ -1,6 +1,8 @@
-"""`hard` decodes to the fp32 argmax over all classes at every one of the 65,537 ratios."""
+"""`hard` decodes to the fp32 argmax over all classes at every one of the 65,537 ratios, compiled or not."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd_pipeline.encodings import EncodedRows, HardEncoding, encoding_from_json
+from cskd_pipeline.encodings import HardEncoding, StoredRows, encoding_from_json, hard
 from cskd_pipeline.encodings.envelope import envelope
+from cskd_pipeline.encodings.hard_records import HardRecords
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.records.ratio import RATIO_STEPS, fused
 
@@ -113,104 +116,224 @@ def test_fused_is_two_rounded_products_and_a_rounded_sum() -> None:
         assert (fused(dense, global_, torch.full((50, 1), k)).numpy() == expected).all()
 
 
-@pytest.mark.parametrize("palette, changes", [(0, 0), (5, 1), (6, 12)])
-def test_rows_decode_to_the_argmax_whatever_overflows(palette: int, changes: int) -> None:
-    crops, grid, classes = 40, (3, 4), 30
-    encoding = HardEncoding(positions=12, classes=classes, palette=palette, changes=changes)
+@pytest.fixture(params=["compiled", "portable"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of doing the same."""
+    if request.param == "portable":
+        monkeypatch.setattr(hard, "kernels", lambda: None)
+    else:
+        assert hard.kernels() is not None, "the development environment has numba"
+    return str(request.param)
+
+
+def same(one: HardRecords, other: HardRecords) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        and getattr(one, name).dtype == getattr(other, name).dtype
+        for name in ("colours_n", "palette_N", "count_nP", "code_M", "start_M")
+    )
+
+
+def winners(encoding: HardEncoding, records: HardRecords, k: int) -> torch.Tensor:
+    """int64 [n, 1 + P] after a way through stored bytes."""
+    stored = encoding.pack(records, page=16)
+    again = encoding.unpack(stored, page=16, count=len(records))
+    assert same(again, records)
+    return torch.from_numpy(encoding.tabulate(again, ratio_steps=k).astype(np.int64))
+
+
+SHAPES = [(1, 2), (1, 1000), (6, 30), (49, 200), (196, 100), (2, 21_841)]
+"""(positions, classes)."""
+UNCERTAIN = ("nearly equal", "denormal")
+"""Kinds of which little is certain without a look at every ratio."""
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.sampled_from(KINDS), st.sampled_from(SHAPES), st.integers(1, 3), st.integers(0, 2**20))
+def test_the_compiled_encoder_gives_the_portable_ones_records(
+    kind: str, shape: tuple[int, int], crops: int, seed: int
+) -> None:
+    positions, classes = shape if kind not in UNCERTAIN else (3, 12)
+    dense, global_ = logits(kind, crops * positions, classes, seed)
+    dense_BPC, global_BC = dense.reshape(crops, positions, classes), global_[:crops]
+    encoding = HardEncoding(positions=positions, classes=classes)
+    compiled = encoding.encode(dense_BPC, global_BC)
+    assert same(compiled, encoding._encode_with_torch(dense_BPC, global_BC))
+    kernels = hard.kernels()
+    assert kernels is not None
+    assert kernels.fault(compiled, classes) is compiled.fault(classes) is None
+    for k in (0, 1, 20_000, RATIO_STEPS):
+        assert np.array_equal(kernels.table(compiled, k), compiled.table(k))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.sampled_from(KINDS), st.sampled_from(SHAPES), st.integers(0, 2**20), st.data())
+def test_stored_targets_are_the_argmax_for_every_kind_and_shape(
+    kind: str, shape: tuple[int, int], seed: int, data: st.DataObject
+) -> None:
+    positions, classes = shape if kind not in UNCERTAIN else (3, 12)
+    dense, global_ = logits(kind, positions, classes, seed)
+    encoding = HardEncoding(positions=positions, classes=classes, row_bytes=24)  # most spill
+    records = encoding.encode(dense[None], global_[:1])
+    steps = [0, 1, RATIO_STEPS, data.draw(st.integers(0, RATIO_STEPS))]
+    for start in records.start_M[:20].tolist():
+        steps += [start, start + 1]
+    for k in steps:
+        truth = brute_force(dense, global_[:1].expand(positions, -1), torch.tensor([k]))[:, 0]
+        found = winners(encoding, records, k)[0]
+        assert torch.equal(found[1:], truth)
+        assert found[0] == global_[0].argmax()
+
+
+@pytest.mark.parametrize("row_bytes", [0, 24, 60])
+def test_pages_decode_to_the_argmax_whatever_spills(row_bytes: int, way: str) -> None:
+    crops, classes = 40, 30
+    encoding = HardEncoding(positions=12, classes=classes, row_bytes=row_bytes)
     dense, _ = logits("normal", crops * 12, classes, seed=1)
     dense_BPC = dense.reshape(crops, 12, classes)
     dense_BPC[7] = 3.0  # a crop without any change
     global_BC = dense_BPC.mean(1)
     parts = [encoding.encode(dense_BPC[i : i + 11], global_BC[i : i + 11]) for i in range(0, crops, 11)]
-    encoded = encoding.join(parts)
-    assert encoded.rows.shape == (crops, encoding.field.row_bytes)
-    assert (len(encoded.spill) > 0) == (changes in (1, 12))
+    records = HardRecords.joined(parts)
+    assert same(records, encoding.encode(dense_BPC, global_BC))
+    order = torch.randperm(crops, generator=torch.Generator().manual_seed(3)).numpy()
+    assert same(records.take(order), encoding.encode(dense_BPC[order], global_BC[order]))
+    stored = encoding.pack(records, page=16)
+    assert stored.rows.shape == (48, encoding.field.row_bytes)
+    assert (len(stored.spill) > 0) == (row_bytes > 0)
     for k in (0, 1, 100, 20_000, 32_768, 50_001, RATIO_STEPS - 1, RATIO_STEPS):
-        targets = encoding.decode(encoded, grid=grid, ratio_steps=k)
-        assert targets.hard_dense_BHW is not None and targets.hard_global_B is not None
-        fusion = fused(dense_BPC, global_BC[:, None], k)
-        assert torch.equal(targets.hard_dense_BHW.reshape(crops, 12), fusion.argmax(-1))
-        assert torch.equal(targets.hard_global_B, global_BC.argmax(-1))
+        found = winners(encoding, records, k)
+        assert torch.equal(found[:, 1:], fused(dense_BPC, global_BC[:, None], k).argmax(-1))
+        assert torch.equal(found[:, 0], global_BC.argmax(-1))
 
 
-def test_more_changes_at_one_position_than_a_byte_counts_are_exact() -> None:
+def test_more_changes_and_winners_than_a_byte_counts_are_exact(way: str) -> None:
     # 400 tangents of a parabola: line c is the highest for r near c/400, so every class wins in turn.
     classes = 400
     c = torch.arange(classes) / classes
     global_BC = (-(c**2))[None] * 8
     dense_BPC = (2 * c - c**2)[None, None] * 8
     encoding = HardEncoding(positions=1, classes=classes)
-    encoded = encoding.encode(dense_BPC, global_BC)
-    assert len(encoded.spill) > 0
+    records = encoding.encode(dense_BPC, global_BC)
+    assert int(records.count_nP.max()) > 255 and int(records.colours_n.max()) > 256
     for k in range(0, RATIO_STEPS + 1, 997):
-        targets = encoding.decode(encoded, grid=(1, 1), ratio_steps=k)
-        assert targets.hard_dense_BHW is not None
-        assert targets.hard_dense_BHW.item() == fused(dense_BPC, global_BC[:, None], k).argmax().item()
+        assert winners(encoding, records, k)[0, 1] == fused(dense_BPC, global_BC[:, None], k).argmax()
 
 
-def test_most_classes_a_row_can_name_are_exact() -> None:
+def test_most_classes_a_palette_can_name_are_exact(way: str) -> None:
     dense, global_ = logits("normal", 2, 65_535, seed=4)
     encoding = HardEncoding(positions=2, classes=65_535)
-    encoded = encoding.encode(dense[None], global_[:1])
+    records = encoding.encode(dense[None], global_[:1])
     for k in (0, 30_000, RATIO_STEPS):
-        targets = encoding.decode(encoded, grid=(1, 2), ratio_steps=k)
-        assert targets.hard_dense_BHW is not None
-        assert torch.equal(targets.hard_dense_BHW.flatten(), fused(dense, global_[:1], k).argmax(-1))
+        assert torch.equal(winners(encoding, records, k)[0, 1:], fused(dense, global_[:1], k).argmax(-1))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
+def test_logits_that_are_not_finite_are_refused(bad: float, way: str) -> None:
     dense = torch.zeros(2, 3, 4)
     dense[1, 2, 3] = bad
     with pytest.raises(DataError, match="not finite"):
         HardEncoding(positions=3, classes=4).encode(dense, torch.zeros(2, 4))
+    global_ = torch.zeros(2, 4)
+    global_[1, 0] = bad
+    with pytest.raises(DataError, match="not finite"):
+        HardEncoding(positions=3, classes=4).encode(torch.zeros(2, 3, 4), global_)
 
 
-def test_damaged_rows_are_refused() -> None:
-    encoding = HardEncoding(positions=4, classes=10, palette=5, changes=3)
-    dense, global_ = logits("normal", 20, 10, seed=5)
-    dense[:4] = global_[:1]  # crop 0 has no change and fits; others overflow
-    encoded = encoding.encode(dense.reshape(5, 4, 10), global_[:5])
-    row = encoding._row
+def page_of(encoding: HardEncoding) -> tuple[HardRecords, StoredRows]:
+    dense, global_ = logits("normal", 20 * 4, 10, seed=5)
+    records = encoding.encode(dense.reshape(20, 4, 10), global_[:20])
+    return records, encoding.pack(records, page=20)
 
-    def damaged(field: str, at: tuple[int, ...], value: int) -> EncodedRows:
-        rows = encoded.rows.copy().view(row).reshape(-1)
-        rows[field][at] = value
-        return EncodedRows(rows.view(np.uint8).reshape(5, -1), encoded.spill)
 
-    spilled = int(np.flatnonzero(encoded.rows.view(row).reshape(-1)["count"][:, 0] == 255)[0])
-    for broken in (
-        damaged("palette", (0, 0), 10),
-        damaged("count", (0, 1), 200),
-        damaged("palette", (spilled, 1), 60_000),
-        damaged("palette", (spilled, 3), 7),
-        EncodedRows(encoded.rows[:, :-1], encoded.spill),
-        EncodedRows(encoded.rows, encoded.spill[:-1]),
-    ):
-        with pytest.raises(DataError):
-            for k in (0, 30_000, RATIO_STEPS):
-                encoding.winners(broken, k)
+@pytest.mark.parametrize("row_bytes", [0, 24], ids=["in the page", "spilled"])
+def test_a_page_with_other_lengths_is_refused(row_bytes: int, way: str) -> None:
+    encoding = HardEncoding(positions=4, classes=10, row_bytes=row_bytes)
+    _, stored = page_of(encoding)
+    broken = [StoredRows(stored.rows[:, :-1], stored.spill), StoredRows(stored.rows[:-1], stored.spill)]
+    for entry in range(4 if row_bytes == 0 else 6):
+        rows = stored.rows.copy()
+        rows.reshape(-1)[4 * entry : 4 * entry + 4].view("<u4")[:] += 1
+        broken.append(StoredRows(rows, stored.spill))
+    if row_bytes:
+        broken.append(StoredRows(stored.rows, stored.spill[:-1]))
+    for damaged in broken:
+        with pytest.raises(DataError, match="damaged"):
+            encoding.unpack(damaged, page=20, count=20)
+    with pytest.raises(DataError, match="damaged"):
+        encoding.unpack(stored, page=20, count=19)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_damaged_page_is_refused_or_says_the_same(data: st.DataObject) -> None:
+    encoding = HardEncoding(positions=4, classes=10)
+    records, stored = page_of(encoding)
+    rows = stored.rows.copy()
+    body = 24 + 20 + 80 + 2 * len(records.palette_N) + 3 * len(records.start_M)
+    rows.reshape(-1)[data.draw(st.integers(0, body - 1))] ^= data.draw(st.integers(1, 255))
+    for kernels in (hard.kernels(), None):
+        try:
+            found = _unpacked(encoding, StoredRows(rows, stored.spill), kernels)
+        except DataError:
+            continue
+        # What is left is a record that an encoder could have written, for other logits.
+        assert not same(found, records)
+        again = encoding.pack(found, page=20)
+        assert again.rows.tobytes() == rows.tobytes()
+
+
+def _unpacked(encoding: HardEncoding, stored: StoredRows, kernels: object) -> HardRecords:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hard, "kernels", lambda: kernels)
+        return encoding.unpack(stored, page=20, count=20)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("palette_N", lambda x, r: x.__setitem__(0, 10), "class"),
+        ("palette_N", lambda x, r: x.__setitem__(1, x[0]), "twice in a palette"),
+        ("code_M", lambda x, r: x.__setitem__(0, 2), "out of order"),
+        ("code_M", lambda x, r: x.__setitem__(0, 0), "wins already|out of order"),
+        ("start_M", lambda x, r: x.__setitem__(slice(0, 2), x[1::-1].copy()), "do not ascend"),
+        ("colours_n", lambda x, r: x.__setitem__(slice(None), [x[0] + 1, *x[1:-1], x[-1] - 1]), "palette"),
+    ],
+)
+def test_records_that_no_encoder_writes_are_refused(name: str, change: Any, message: str, way: str) -> None:
+    # One crop whose first position changes twice, and one that is like it.
+    records = HardRecords(
+        np.array([3, 3]),
+        np.array([4, 7, 2, 4, 7, 2], np.uint16),
+        np.array([[2, 1], [2, 1]], np.uint16),
+        np.array([1, 2, 1, 1, 2, 1], np.uint16),
+        np.array([5, 90, 7, 5, 90, 7], np.uint16),
+    )
+    encoding = HardEncoding(positions=2, classes=10)
+    assert same(encoding.unpack(encoding.pack(records, page=2), page=2, count=2), records)
+    change(getattr(records, name), records)
+    with pytest.raises(DataError, match=message):
+        encoding.unpack(encoding.pack(records, page=2), page=2, count=2)
+
+
+def test_records_compare_crop_by_crop() -> None:
+    encoding = HardEncoding(positions=4, classes=10)
+    records, _ = page_of(encoding)
+    assert records.equal(records).all()
+    dense, global_ = logits("normal", 20 * 4, 10, seed=5)
+    dense[4 * 7] += torch.arange(10.0) * 3
+    other = encoding.encode(dense.reshape(20, 4, 10), global_[:20])
+    assert np.flatnonzero(~records.equal(other)).tolist() == [7]
 
 
 def test_too_many_classes_are_refused() -> None:
-    with pytest.raises(UsageError, match="65535, found 70000"):
+    with pytest.raises(UsageError, match="at most 65535, found 70000"):
         HardEncoding(positions=4, classes=70_000)
 
 
 def test_settings_round_trip() -> None:
     encoding = HardEncoding(positions=49, classes=1000)
     assert encoding_from_json(encoding.to_json()) == encoding
-    assert encoding.field.row_bytes == 2 * 64 + 49 + 196 + 2 * 196
-
-
-def test_changes_out_of_order_are_found_by_check() -> None:
-    encoding = HardEncoding(positions=4, classes=10)
-    dense, global_ = logits("normal", 40, 10, seed=6)
-    encoded = encoding.encode(dense.reshape(10, 4, 10), global_[:10])
-    encoding.check(encoded)
-    rows = encoded.rows.copy().view(encoding._row).reshape(-1)
-    crop, position = np.argwhere(rows["count"] >= 2)[0]
-    at = int(rows["count"][crop, :position].sum())
-    rows["start"][crop, at : at + 2] = rows["start"][crop, at : at + 2][::-1].copy()
-    with pytest.raises(DataError, match="do not ascend"):
-        encoding.check(EncodedRows(rows.view(np.uint8).reshape(10, -1), encoded.spill))
+    assert encoding.field.row_bytes == 32 + 8 * 49
+    with pytest.raises(UsageError, match="row_bytes must be at least 24, found 3"):
+        HardEncoding(positions=49, classes=1000, row_bytes=3)

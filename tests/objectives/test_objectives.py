@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.encodings import SoftEncoding
+from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
 from cskd_pipeline.objectives import OBJECTIVES, Objective, create_objective, objective_from_json, objective_to_json
 from cskd_pipeline.records.batch import MixedLabels, StudentOutput
@@ -107,6 +108,31 @@ def test_hard_targets_from_logits_give_the_loss_of_stored_hard_targets(name: str
     objective = create_objective(name)
     stored = objective(output(), labels(), targets("hard"))
     assert torch.equal(stored, objective(output(), labels(), targets("soft")))
+
+
+@pytest.mark.parametrize("name", ["deit", "cskd"])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_sparse_targets_that_keep_every_class_train_like_the_logits(name: str, temperature: float) -> None:
+    objective = create_objective(name, mode="soft", temperature=temperature)
+    full = targets("soft")
+    assert full.logits_global_BC is not None and full.logits_dense_BCHW is not None
+    encoding = SoftEncoding(positions=H * W, classes=C, k=C, global_k=C, bits=7)
+    rows = encoding.encode(full.logits_dense_BCHW.flatten(2).transpose(1, 2), full.logits_global_BC).rows
+    sparse = encoding.targets(rows, grid=(H, W), ratio_steps=full.ratio_steps, device=torch.device("cpu"))
+    losses, slopes = [], []
+    for stored in (full, sparse):
+        heads = output()
+        losses.append(objective(heads, labels(), stored))
+        losses[-1].sum().backward()  # type: ignore[no-untyped-call]
+        slopes.append(heads.dense_BCHW.grad if objective.dense else heads.dist_BC.grad)  # type: ignore[union-attr]
+    torch.testing.assert_close(losses[1], losses[0], atol=0.05, rtol=0.01)
+    torch.testing.assert_close(slopes[1], slopes[0], atol=0.01, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["deit", "cskd"])
+def test_soft_objectives_refuse_targets_without_soft_ones(name: str) -> None:
+    with pytest.raises(DataError, match="neither logits nor sparse"):
+        create_objective(name, mode="soft")(output(), labels(), targets("hard"))
 
 
 def test_cskd_adds_its_three_terms_with_their_weights() -> None:

@@ -48,21 +48,21 @@ def teacher(teacher_weights: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "encoding, objective",
+    "targets, objective",
     [
         (["hard"], ["cskd"]),
         (["hard"], ["deit"]),
-        (["full", "--encoding-arg", "dtype=float32"], ["cskd", "--objective-arg", "mode=soft"]),
-        (["full", "--encoding-arg", "dtype=float32"], ["cskd", "--objective-arg", "schedule=cos"]),
-        (["full", "--encoding-arg", "dtype=float32"], ["deit", "--objective-arg", "mode=soft"]),
+        (["full", "--target-arg", "full.dtype=float32"], ["cskd", "--objective-arg", "mode=soft"]),
+        (["full", "--target-arg", "full.dtype=float32"], ["cskd", "--objective-arg", "schedule=cos"]),
+        (["full", "--target-arg", "full.dtype=float32"], ["deit", "--objective-arg", "mode=soft"]),
     ],
     ids=["hard-cskd", "hard-deit", "full-cskd-soft", "full-cskd-hard", "full-deit-soft"],
 )
 def test_stored_labels_train_the_same_weights_as_the_live_teacher(
-    toy: Path, tmp_path: Path, teacher: list[str], encoding: list[str], objective: list[str]
+    toy: Path, tmp_path: Path, teacher: list[str], targets: list[str], objective: list[str]
 ) -> None:
     store = tmp_path / "labels.zarr"
-    run("precompute", "--data", toy, *teacher, "--seeds", "0:3", "--encoding", *encoding, "--out", store)
+    run("precompute", "--data", toy, *teacher, "--seeds", "0:3", "--targets", *targets, "--out", store)
     common = ["--data", toy, *STUDENT, *SCHEDULE, "--objective", *objective, "--repeats", "2", "--batch-size", "20"]
     run("train", *common, "--labels", store, "--canary", "1", "--workers", "0", "--out", tmp_path / "stored")
     run("train", *common, *teacher, "--seeds", "0:3", "--out", tmp_path / "live")

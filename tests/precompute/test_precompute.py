@@ -10,18 +10,27 @@ import pytest
 import torch
 
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding
+from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding, SoftEncoding
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
 from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, precompute, recompute, warn_of_gap
 from cskd_pipeline.replay import CropLoader
 from cskd_pipeline.samples import open_split
-from cskd_pipeline.store import StoreReader, StoreWriter
+from cskd_pipeline.store import StoreReader, StoreWriter, summarise
 from cskd_pipeline.teacher import load_teacher
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=32, group=16)
 
 
-def make_job(toy: Path, weights: Path, encoding: Encoding | None = None, **changes: object) -> PrecomputeJob:
+BOTH: dict[str, Encoding] = {
+    "hard": HardEncoding(positions=16, classes=3),
+    "soft": SoftEncoding(positions=16, classes=3),
+}
+FULL: dict[str, Encoding] = {"full": FullEncoding(positions=16, classes=3, dtype="float32")}
+
+
+def make_job(
+    toy: Path, weights: Path, encodings: dict[str, Encoding] | None = None, **changes: object
+) -> PrecomputeJob:
     index = open_split(str(toy), "train")
     teacher = load_teacher(
         "test_resnet",
@@ -32,7 +41,7 @@ def make_job(toy: Path, weights: Path, encoding: Encoding | None = None, **chang
         args={"output_stride": 8},
         chunk=16,
     )
-    job = PrecomputeJob(index, RECIPE, teacher, encoding or HardEncoding(positions=16, classes=3), block=32)
+    job = PrecomputeJob(index, RECIPE, teacher, encodings or BOTH, block=32)
     return dataclasses.replace(job, **changes)
 
 
@@ -46,13 +55,14 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 def test_stored_logits_are_those_of_each_crop_alone(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    job = make_job(toy, teacher_weights, FullEncoding(positions=16, classes=3, dtype="float32"))
+    job = make_job(toy, teacher_weights, FULL)
     fill(job, tmp_path / "s.zarr", [3])
     store = StoreReader(tmp_path / "s.zarr")
     total, spec = len(job.index), job.teacher.spec
     loader = CropLoader(job.index, RECIPE, workers=0)
     for block in range(store.header.blocks):
-        encoded, crc = store.read_block(3, block)
+        rows_SXC = store.encodings["full"].tabulate(store.read(3, block, "full"), ratio_steps=0)
+        crc = store.read_crop_crc(3, block)
         for row, sample in list(enumerate(store.header.rows(block)))[::7]:
             pair = np.unique([sample, RECIPE.partners(3, [sample], total=total)[0]])
             batch = next(loader.load([(np.full(len(pair), 3), pair)]))
@@ -60,7 +70,7 @@ def test_stored_logits_are_those_of_each_crop_alone(toy: Path, teacher_weights: 
             pixels = batch.pixels(RECIPE, mean=spec.mean, std=spec.std, device=torch.device("cpu"))
             dense, global_ = job.teacher(pixels)
             expected = torch.cat([global_[at : at + 1], dense[at]]).numpy()
-            assert encoded.rows[row].tobytes() == expected.tobytes()
+            assert rows_SXC[row].tobytes() == expected.tobytes()
             assert crc[row] == batch.crc_B[at]
 
 
@@ -110,8 +120,8 @@ def test_another_job_is_refused(toy: Path, teacher_weights: Path, tmp_path: Path
             "recipe.erase is 0.25 in the store, 0.0",
         ),
         (
-            dataclasses.replace(job, encoding=FullEncoding(positions=16, classes=3)),
-            "encoding.name is hard in the store, full",
+            dataclasses.replace(job, encodings={**BOTH, "soft": SoftEncoding(positions=16, classes=3, k=2)}),
+            "encodings.soft.k is",
         ),
         (dataclasses.replace(job, index=open_split(str(toy), "test")), "data.digest"),
         (dataclasses.replace(job, block=64), "block is 32 in the store, 64"),
@@ -127,26 +137,50 @@ def test_a_block_that_cuts_groups_is_refused(toy: Path, teacher_weights: Path) -
         _ = make_job(toy, teacher_weights, block=24).header
 
 
-@pytest.mark.parametrize(
-    "encoding", [HardEncoding(positions=16, classes=3, palette=5, changes=2), None], ids=["spill", "hard"]
-)
+SPILLING: dict[str, Encoding] = {"hard": HardEncoding(positions=16, classes=3, row_bytes=24)}
+
+
+@pytest.mark.parametrize("encodings", [SPILLING, BOTH, FULL], ids=["spill", "both", "full"])
 def test_recompute_agrees_with_an_honest_store_and_finds_a_false_one(
-    toy: Path, teacher_weights: Path, tmp_path: Path, encoding: Encoding | None
+    toy: Path, teacher_weights: Path, tmp_path: Path, encodings: dict[str, Encoding]
 ) -> None:
-    job = make_job(toy, teacher_weights, encoding)
+    job = make_job(toy, teacher_weights, encodings)
     fill(job, tmp_path / "s.zarr", [0, 1])
     store = StoreReader(tmp_path / "s.zarr")
-    checked, differences = recompute(job, store, crops=60, key=1, workers=0)
-    assert checked >= 60 and differences == []
+    again = recompute(job, store, crops=60, key=1, workers=0)
+    assert again.crops >= 60 and again.differences == []
+    assert all(values["crops"] == again.crops for values in again.fidelity.values())
 
     with StoreWriter(tmp_path / "s.zarr", job.header) as writer:
         for seed in (0, 1):
             for block in range(writer.header.blocks):
-                encoded, crc = store.read_block(seed, block)
-                rolled = dataclasses.replace(encoded, rows=np.roll(encoded.rows, 1, axis=0))
-                writer.write_block(seed, block, rolled, np.roll(crc, 1), versions={})
-    _, differences = recompute(job, store, crops=60, key=1, workers=0)
-    assert {difference.what for difference in differences} == {"pixels", "targets"}
+                turned = np.roll(np.arange(len(writer.header.rows(block))), 1)
+                records = {name: store.read(seed, block, name).take(turned) for name in encodings}
+                crc = store.read_crop_crc(seed, block)[turned]
+                writer.write_block(seed, block, records, crc, versions={})
+    again = recompute(job, store, crops=60, key=1, workers=0)
+    assert {difference.what for difference in again.differences} == {"pixels", "targets"}
+    for name, values in again.fidelity.items():
+        assert values["agreement"] < 1 if name == "hard" else values["kl_dense"] > 0.01
+
+
+def test_fidelity_is_measured_as_blocks_are_made(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    fill(make_job(toy, teacher_weights), tmp_path / "s.zarr", [0, 4])
+    for seed in summarise(StoreReader(tmp_path / "s.zarr")).seeds:
+        assert seed.fidelity["hard"] == {"crops": seed.fidelity["soft"]["crops"], "agreement": 1.0}
+        assert 0 < seed.fidelity["hard"]["crops"] <= 16 * seed.blocks
+        soft = seed.fidelity["soft"]
+        assert soft["kept_dense"] > 0.9 and soft["kept_global"] > 0.9
+        assert 0 <= soft["kl_dense"] < 0.05 and 0 <= soft["kl_global"] < 0.05
+
+
+def test_a_false_fidelity_is_found(toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    job = make_job(toy, teacher_weights)
+    fill(job, tmp_path / "s.zarr", [0])
+    for path in (tmp_path / "s.zarr/seed-000000/commits").iterdir():
+        path.write_text(path.read_text().replace('"kl_dense": 0', '"kl_dense": 1'))
+    (difference,) = recompute(job, StoreReader(tmp_path / "s.zarr"), crops=1, key=0, workers=0).differences
+    assert difference.what == "fidelity" and "kl_dense" in difference.found
 
 
 def test_recompute_takes_a_set_of_an_odd_size(odd_toy: Path, teacher_weights: Path, tmp_path: Path) -> None:
@@ -154,8 +188,8 @@ def test_recompute_takes_a_set_of_an_odd_size(odd_toy: Path, teacher_weights: Pa
     fill(job, tmp_path / "s.zarr", [0])
     store = StoreReader(tmp_path / "s.zarr")
     for key in range(6):
-        checked, differences = recompute(job, store, crops=60, key=key, workers=0)
-        assert checked >= 60 and differences == []
+        again = recompute(job, store, crops=60, key=key, workers=0)
+        assert again.crops >= 60 and again.differences == []
 
 
 def test_the_gap_between_the_two_global_logits_is_reported(toy: Path, teacher_weights: Path) -> None:

@@ -142,3 +142,18 @@ def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: Sa
         Canary(1.0).check(batch, wrong, first=False)
     with pytest.raises(UsageError, match="0 to 1, found 2"):
         Canary(2)
+
+
+def test_targets_are_told_what_comes_next(index: SampleIndex) -> None:
+    order = EpochOrder(RECIPE, (4, 5, 6), len(index), batch=20, repeats=2)
+    told = []
+
+    class Listener(NoTargets):
+        def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
+            told.append((seeds, ratio_steps, upcoming))
+
+    mean, std = IMAGENET
+    source = ReplaySource(order, CropLoader(index, RECIPE, workers=0), Listener(), mean, std, torch.device("cpu"))
+    next(iter(source.batches(0, start=0, ratio_steps=10, next_ratio_steps=20)))
+    next(iter(source.batches(1, start=0, ratio_steps=20, next_ratio_steps=None)))
+    assert told == [([4, 5], 10, ([6, 4], 20)), ([6, 4], 20, None)]

@@ -5,6 +5,7 @@ Nothing of the package's reading side is used below "Reading"; what comes out is
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 import zarr
 
 from cskd_pipeline.crops.checksum import crop_crc
-from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding
+from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding, SoftEncoding, encodings_to_json
+from cskd_pipeline.losses import densify, on_palette
 from cskd_pipeline.samples.sample_index import canonical_order, order_digest
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
 
@@ -37,13 +39,14 @@ def crops(seed: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     return dense_SPC, dense_SPC.mean(1), pixels
 
 
-def write(path: Path, encoding: Encoding, seeds: tuple[int, ...] = SEEDS) -> None:
+def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> None:
+    named = {encoding.name: encoding for encoding in encodings}
     header = StoreHeader(
         recipe={"name": "plain", "version": 1, "size": SIZE},
         data={"name": "toy", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "ab12"},
         teacher={"model": "toy", "weights": "cd34"},
         grid=GRID,
-        encoding=encoding.to_json(),
+        encodings=encodings_to_json(named),
         block=BLOCK,
     )
     with StoreWriter(path, header) as writer:
@@ -52,9 +55,12 @@ def write(path: Path, encoding: Encoding, seeds: tuple[int, ...] = SEEDS) -> Non
             for block in range(header.blocks):
                 rows = slice(header.rows(block).start, header.rows(block).stop)
                 halves = [slice(rows.start, rows.start + 10), slice(rows.start + 10, rows.stop)]
-                encoded = encoding.join([encoding.encode(dense_SPC[part], global_SC[part]) for part in halves])
+                records = {}
+                for name, encoding in named.items():
+                    parts = [encoding.encode(dense_SPC[part], global_SC[part]) for part in halves]
+                    records[name] = type(parts[0]).joined(parts)
                 crc = np.array([crop_crc(crop) for crop in pixels[rows]], np.uint32)
-                writer.write_block(seed, block, encoded, crc, versions={"cskd_pipeline": "test"})
+                writer.write_block(seed, block, records, crc, versions={"cskd_pipeline": "test"})
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -69,35 +75,49 @@ def committed(seed_folder: Path, block: int) -> dict[str, Any]:
     return commit
 
 
-def hard_winners(row: bytes, spill: bytes, sizes: tuple[int, int, int], k: int) -> list[int]:
+Crop = tuple[list[int], list[list[tuple[int, int]]]]
+"""A crop's palette, and for each position its changes (start, code)."""
+
+
+def hard_page(page: bytes, spill: bytes) -> list[Crop]:
+    """The records of a page, by the page's words."""
+    n, entries, changes, flags, offset, length = np.frombuffer(page[:24], "<u4").tolist()
+    body = spill[offset : offset + length] if flags & 4 else page[24:]
+    at = 0
+
+    def take(count: int) -> list[int]:
+        nonlocal at
+        at += count
+        return list(body[at - count : at])
+
+    def numbers(count: int, wide: int) -> list[int]:
+        low = take(count)
+        return [a + 256 * b for a, b in zip(low, take(count), strict=True)] if wide else low
+
+    sizes = [size + 1 for size in numbers(n, flags & 2)]
+    counts = numbers(n * POSITIONS, flags & 1)
+    high = take(entries)
+    codes = numbers(changes, flags & 2)
+    palettes = [a + 256 * b for a, b in zip(take(entries), high, strict=True)]
+    high = take(changes)
+    starts = [a + 256 * b for a, b in zip(take(changes), high, strict=True)]
+    assert at == length or not flags & 4
+    crops: list[Crop] = []
+    for crop, size in enumerate(sizes):
+        palette, palettes = palettes[:size], palettes[size:]
+        positions = []
+        for count in counts[crop * POSITIONS : (crop + 1) * POSITIONS]:
+            positions.append(list(zip(starts[:count], codes[:count], strict=True)))
+            starts, codes = starts[count:], codes[count:]
+        crops.append((palette, positions))
+    assert not palettes and not starts
+    return crops
+
+
+def hard_winners(crop: Crop, k: int) -> list[int]:
     """The winning class of every position, by the page's words."""
-    positions, slots, capacity = sizes
-    ends = np.cumsum([0, 2 * slots, positions, capacity, 2 * capacity])
-    assert len(row) == ends[-1]
-    palette, count, code, start = (
-        np.frombuffer(row[ends[i] : ends[i + 1]], kind).tolist() for i, kind in enumerate(("<u2", "u1", "u1", "<u2"))
-    )
-    if count[0] == 255:
-        top = palette[0]
-        offset, length = palette[1] + 65536 * palette[2], palette[3] + 65536 * palette[4]
-        record = spill[offset : offset + length]
-        n, m = np.frombuffer(record[:8], "<u4").tolist()
-        ends = np.cumsum([8, 2 * n, 4 * positions, 2 * m, 2 * m])
-        assert ends[-1] == length
-        palette, count, code, start = (
-            np.frombuffer(record[ends[i] : ends[i + 1]], kind).tolist()
-            for i, kind in enumerate(("<u2", "<u4", "<u2", "<u2"))
-        )
-        assert palette[0] == top
-    winners, at = [], 0
-    for changes in count:
-        winner = palette[0]
-        for change in range(at, at + changes):
-            if start[change] < k:
-                winner = palette[code[change]]
-        winners.append(winner)
-        at += changes
-    return winners
+    palette, positions = crop
+    return [palette[([0] + [code for start, code in changes if start < k])[-1]] for changes in positions]
 
 
 def fused_argmax(dense_SPC: np.ndarray, global_SC: np.ndarray, k: int) -> np.ndarray:
@@ -110,29 +130,31 @@ def blocks_of(attributes: dict[str, Any]) -> int:
     return -(-attributes["data"]["samples"] // attributes["block"])
 
 
-@pytest.mark.parametrize("palette, changes", [(0, 0), (8, 12)], ids=["roomy", "overflowing"])
-def test_hard_rows_read_by_the_page_give_the_argmax_at_every_ratio(tmp_path: Path, palette: int, changes: int) -> None:
+@pytest.mark.parametrize("row_bytes", [0, 24], ids=["roomy", "overflowing"])
+def test_hard_pages_read_by_the_page_give_the_argmax_at_every_ratio(tmp_path: Path, row_bytes: int) -> None:
     path = tmp_path / "labels.zarr"
-    write(path, HardEncoding(positions=POSITIONS, classes=CLASSES, palette=palette, changes=changes))
+    write(path, HardEncoding(positions=POSITIONS, classes=CLASSES, row_bytes=row_bytes))
 
     root = zarr.open_group(path, mode="r", zarr_format=3)
     attributes: dict[str, Any] = dict(root.attrs)
     assert (attributes["format"], attributes["format_version"]) == ("cskd-labels", 1)
-    settings = attributes["encoding"]
-    assert settings["name"] == "hard" and attributes["grid"] == list(GRID)
-    sizes = (settings["positions"], settings["palette"], settings["changes"])
+    settings = attributes["encodings"]["hard"]
+    assert settings["positions"] == POSITIONS and attributes["grid"] == list(GRID)
     names = sorted(entry.name for entry in path.iterdir() if entry.name.startswith("seed-"))
     assert names == ["seed-000003", "seed-1000000"]
     spilled = 0
     for name in names:
         dense_SPC, global_SC, pixels = crops(int(name.removeprefix("seed-")))
-        rows = np.asarray(root[f"{name}/hard"][:])
+        array = root[f"{name}/hard"]
+        assert isinstance(array, zarr.Array)
+        rows = np.asarray(array[:])
         crc = np.asarray(root[f"{name}/crop_crc"][:])
         padded = blocks_of(attributes) * attributes["block"]
-        assert rows.shape == (padded, 2 * sizes[1] + sizes[0] + 3 * sizes[2]) and rows.dtype == np.uint8
+        assert rows.shape == (padded, settings["row_bytes"]) and rows.dtype == np.uint8
         assert crc.shape == (padded,) and crc.dtype == np.uint32
-        assert (rows[SAMPLES:] == 255).all() and (crc[SAMPLES:] == 2**32 - 1).all()
+        assert (crc[SAMPLES:] == 2**32 - 1).all()
         assert crc[:SAMPLES].tolist() == [google_crc32c.value(crop.tobytes()) for crop in pixels]
+        page = array.chunks[0]
         for block in range(blocks_of(attributes)):
             commit = committed(path / name, block)
             first, stop = commit["rows"]
@@ -142,14 +164,105 @@ def test_hard_rows_read_by_the_page_give_the_argmax_at_every_ratio(tmp_path: Pat
             if f"hard_spill/{block:06d}/c/0" in commit["files"]:
                 spill = np.asarray(root[f"{name}/hard_spill/{block:06d}"][:]).tobytes()
                 spilled += 1
-            starts = rows[first:stop, -2 * sizes[2] :].copy().view("<u2")
-            breakpoints = starts[starts < 65_535][:5].tolist()
+            records = [
+                crop for at in range(first, stop, page) for crop in hard_page(rows[at : at + page].tobytes(), spill)
+            ]
+            assert len(records) == stop - first
+            breakpoints = [start for _, positions in records for changes in positions for start, _ in changes][:5]
             assert breakpoints
             for k in {0, 1, 30_001, 65_535, 65_536, *breakpoints, *(start + 1 for start in breakpoints)}:
                 expected = fused_argmax(dense_SPC[first:stop].numpy(), global_SC[first:stop].numpy(), k)
-                found = [hard_winners(row.tobytes(), spill, sizes, k) for row in rows[first:stop]]
-                assert found == expected.tolist()
-    assert (spilled > 0) == (changes > 0)
+                assert [hard_winners(record, k) for record in records] == expected.tolist()
+                assert [palette[0] for palette, _ in records] == global_SC[first:stop].argmax(1).tolist()
+    assert (spilled > 0) == (row_bytes > 0)
+
+
+SoftRow = dict[str, list[int]]
+
+
+def soft_rows(page: bytes, rows: int, settings: dict[str, Any]) -> list[SoftRow]:
+    """The rows of the crops of a page of `rows` chunk rows, by the page's words."""
+    slots, keep, shared, _, _ = soft_sizes(settings)
+    fields = [("shared", 1), ("others", 1), ("palette_low", slots), ("palette_high", slots), ("global_tail", 1)]
+    fields += [("global_step", shared - 1), ("tail", POSITIONS)]
+    fields += [(f"slot{i}", POSITIONS) for i in range(keep)] + [(f"step{i}", POSITIONS) for i in range(1, keep)]
+    assert len(page) == rows * sum(size for _, size in fields)
+    crops: list[SoftRow] = [{} for _ in range(rows)]
+    at = 0
+    for name, size in fields:
+        for crop in crops:
+            crop[name] = list(page[at : at + size])
+            at += size
+    return crops
+
+
+def soft_sizes(settings: dict[str, Any]) -> tuple[int, int, int, int, float]:
+    slots = min(settings["palette"], CLASSES)
+    n = 2 ** settings["bits"]
+    return slots, min(settings["k"], slots), min(settings["global_k"], CLASSES), n, 16 / n
+
+
+def soft_logarithms(row: SoftRow, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """g' [C] and d' [P, C] of a crop, by the page's words."""
+    _, keep, _, n, step = soft_sizes(settings)
+    (shared,), (others,) = row["shared"], row["others"]
+    codes = [low + 256 * high for low, high in zip(row["palette_low"], row["palette_high"], strict=True)]
+    classes, last = codes[:shared], -1
+    for code in codes[shared : shared + others]:
+        last += code + 1
+        classes.append(last)
+    assert len(set(classes)) == len(classes) and max(classes) < CLASSES
+    depth = np.cumsum([0, *row["global_step"][: shared - 1]]) * -step
+    rest = min(step * (row["global_tail"][0] - n) - np.log(CLASSES - shared), depth[-1]) if shared < CLASSES else 0.0
+    global_C = np.full(CLASSES, rest)
+    global_C[classes[:shared]] = depth
+    dense_PC = np.empty((POSITIONS, CLASSES))
+    for p in range(POSITIONS):
+        kept = [classes[row[f"slot{i}"][p]] for i in range(keep) if row[f"slot{i}"][p] != 255]
+        depth = np.cumsum([0, *(row[f"step{i}"][p] for i in range(1, len(kept)))]) * -step
+        free = np.setdiff1d(np.arange(CLASSES), kept)
+        prior = 0.6 * global_C[free]
+        tail = step * (row["tail"][p] - n) + prior - np.log(np.exp(prior).sum())
+        dense_PC[p, free] = np.minimum(tail, depth[-1]) if kept else tail
+        dense_PC[p, kept] = depth[: len(kept)]
+    return global_C, dense_PC
+
+
+def test_soft_pages_read_by_the_page_are_near_the_logits_and_what_losses_see(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    hard, soft = (kind(positions=POSITIONS, classes=CLASSES) for kind in (HardEncoding, SoftEncoding))
+    soft = dataclasses.replace(soft, k=4, global_k=6)
+    write(path, hard, soft, seeds=(3,))
+    root = zarr.open_group(path, mode="r", zarr_format=3)
+    attributes: dict[str, Any] = dict(root.attrs)
+    settings = attributes["encodings"]["soft"]
+    array = root["seed-000003/soft"]
+    assert isinstance(array, zarr.Array) and array.dtype == np.uint8
+    rows = np.asarray(array[:])
+    page = array.chunks[0]
+    dense_SPC, global_SC, _ = (np.asarray(x) for x in crops(3))
+    store = StoreReader(path)
+    softmax = np.exp(dense_SPC - np.logaddexp.reduce(dense_SPC, axis=-1, keepdims=True))
+    for block in range(blocks_of(attributes)):
+        first, stop = committed(path / "seed-000003", block)["rows"]
+        found = [
+            row for at in range(first, stop, page) for row in soft_rows(rows[at : at + page].tobytes(), page, settings)
+        ][: stop - first]
+        entries = store.encodings["soft"].tabulate(store.read(3, block, "soft"), ratio_steps=0)
+        targets = store.encodings["soft"].targets(entries, grid=GRID, ratio_steps=40_000, device=torch.device("cpu"))
+        assert targets.sparse is not None
+        fused_BCP = densify(on_palette(targets.sparse, ratio_steps=40_000), classes=CLASSES).numpy()
+        for i, row in enumerate(found):
+            global_C, dense_PC = soft_logarithms(row, settings)
+            decoded = np.exp(dense_PC - np.logaddexp.reduce(dense_PC, axis=-1, keepdims=True))
+            truth = softmax[first + i]
+            assert (truth * np.log(truth / decoded)).sum(-1).max() < 0.5
+            assert (np.take_along_axis(dense_PC, truth.argmax(-1)[:, None], 1)[:, 0] == dense_PC.max(-1)).all()
+            assert global_C[global_SC[first + i].argmax()] == global_C.max()
+            r = 40_000 / 65_536
+            logits = r * dense_PC + (1 - r) * global_C
+            expected = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+            np.testing.assert_allclose(fused_BCP[i].T, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -169,7 +282,7 @@ def test_full_rows_read_by_the_page_are_the_logits(tmp_path: Path, dtype: str) -
 
 def test_arrays_have_the_codecs_that_the_page_names(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    write(path, HardEncoding(positions=POSITIONS, classes=CLASSES, palette=5, changes=12), seeds=(3,))
+    write(path, HardEncoding(positions=POSITIONS, classes=CLASSES, row_bytes=24), seeds=(3,))
 
     def names(codecs: list[dict[str, Any]]) -> list[str]:
         return [codec["name"] for codec in codecs]
@@ -190,7 +303,7 @@ def test_arrays_have_the_codecs_that_the_page_names(tmp_path: Path) -> None:
 
 
 def test_a_seed_may_be_copied_to_a_store_with_equal_attributes(tmp_path: Path) -> None:
-    encoding = HardEncoding(positions=POSITIONS, classes=CLASSES, palette=5, changes=12)
+    encoding = HardEncoding(positions=POSITIONS, classes=CLASSES, row_bytes=24)
     for seed in SEEDS:
         write(tmp_path / f"{seed}.zarr", encoding, seeds=(seed,))
     write(tmp_path / "both.zarr", encoding)
@@ -198,7 +311,7 @@ def test_a_seed_may_be_copied_to_a_store_with_equal_attributes(tmp_path: Path) -
     copied, both = StoreReader(tmp_path / "1000000.zarr"), StoreReader(tmp_path / "both.zarr")
     assert copied.complete_seeds() == both.complete_seeds() == [3, 1_000_000]
     for block in range(3):
-        assert copied.read_block(3, block)[0].rows.tobytes() == both.read_block(3, block)[0].rows.tobytes()
+        assert copied.read(3, block, "hard").equal(both.read(3, block, "hard")).all()
 
 
 def test_order_and_digest_are_computed_as_the_page_says() -> None:

@@ -11,65 +11,93 @@ import numpy as np
 import pytest
 import torch
 
-from cskd_pipeline.encodings import EncodedRows, Encoding, FullEncoding, HardEncoding
+from cskd_pipeline.encodings import (
+    Encoding,
+    FullEncoding,
+    HardEncoding,
+    Records,
+    SoftEncoding,
+    encodings_to_json,
+)
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, check_files, default_block, summarise
 
 SAMPLES, BLOCK, GRID, CLASSES = 150, 64, (2, 3), 11
-HARD = HardEncoding(positions=6, classes=CLASSES, palette=6, changes=8)
-FULL = FullEncoding(positions=6, classes=CLASSES, dtype="float32")
+HARD = {"hard": HardEncoding(positions=6, classes=CLASSES, row_bytes=24)}  # full pages spill
+SOFT = {"soft": SoftEncoding(positions=6, classes=CLASSES)}
+FULL = {"full": FullEncoding(positions=6, classes=CLASSES, dtype="float32")}
+Encodings = dict[str, Encoding]
 VERSIONS = {"cskd_pipeline": "test"}
 
 
-def header(encoding: Encoding = HARD, **changes: object) -> StoreHeader:
+def header(encodings: Encodings = HARD, **changes: object) -> StoreHeader:
     values = {
         "recipe": {"name": "plain", "version": 1, "size": 16},
         "data": {"name": "toy", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "ab12"},
         "teacher": {"tag": "toy", "weights": "cd34"},
         "grid": GRID,
-        "encoding": encoding.to_json(),
+        "encodings": encodings_to_json(encodings),
         "block": BLOCK,
     }
     return StoreHeader.from_json({**values, **changes})
 
 
-def block_rows(encoding: Encoding, seed: int, block: int) -> tuple[EncodedRows, np.ndarray]:
-    rows = header(encoding).rows(block)
+def block_labels(encodings: Encodings, seed: int, block: int) -> tuple[dict[str, Records], np.ndarray]:
+    rows = header(encodings).rows(block)
     generator = torch.Generator().manual_seed(seed * 1000 + block)
     dense = torch.randn(len(rows), 6, CLASSES, generator=generator) * 4
-    return encoding.encode(dense, dense.mean(1)), np.arange(rows.start, rows.stop, dtype=np.uint32) * 7 + seed
+    records = {name: encoding.encode(dense, dense.mean(1)) for name, encoding in encodings.items()}
+    return records, np.arange(rows.start, rows.stop, dtype=np.uint32) * 7 + seed
 
 
-def write(path: Path, encoding: Encoding = HARD, seeds: tuple[int, ...] = (0, 5)) -> None:
-    with StoreWriter(path, header(encoding)) as writer:
+def write(path: Path, encodings: Encodings = HARD, seeds: tuple[int, ...] = (0, 5)) -> None:
+    with StoreWriter(path, header(encodings)) as writer:
         for seed in seeds:
             for block in range(writer.header.blocks):
-                writer.write_block(seed, block, *block_rows(encoding, seed, block), versions=VERSIONS)
+                fidelity = {"hard": {"crops": 10 + block, "agreement": 1.0 - block / 8}}
+                labels = block_labels(encodings, seed, block)
+                writer.write_block(seed, block, *labels, versions=VERSIONS, fidelity=fidelity)
 
 
-@pytest.mark.parametrize("encoding", [HARD, FULL], ids=["hard", "full"])
-def test_what_was_written_is_read_to_the_byte(tmp_path: Path, encoding: Encoding) -> None:
-    write(tmp_path / "s.zarr", encoding)
+@pytest.mark.parametrize("encodings", [HARD, SOFT, FULL, HARD | SOFT], ids=["hard", "soft", "full", "both"])
+def test_what_was_written_is_read(tmp_path: Path, encodings: Encodings) -> None:
+    write(tmp_path / "s.zarr", encodings)
     store = StoreReader(tmp_path / "s.zarr")
     assert store.seeds() == store.complete_seeds() == [0, 5]
-    spilled = 0
+    assert store.encodings == encodings
     for seed in (0, 5):
         for block in range(3):
-            expected, crc = block_rows(encoding, seed, block)
-            found, found_crc = store.read_block(seed, block)
-            assert found.rows.tobytes() == expected.rows.tobytes()
-            assert found.spill.tobytes() == expected.spill.tobytes()
-            assert (found_crc == crc).all()
-            spilled += len(found.spill)
-    assert (spilled > 0) == (encoding is HARD)
+            expected, crc = block_labels(encodings, seed, block)
+            for name in encodings:
+                found = store.read(seed, block, name)
+                assert len(found) == len(expected[name]) and found.equal(expected[name]).all()
+                some = store.read(seed, block, name, rows=slice(3, 9))
+                assert len(some) == 6 and some.equal(expected[name].take(np.arange(3, 9))).all()
+            assert (store.read_crop_crc(seed, block) == crc).all()
+    assert (tmp_path / "s.zarr/seed-000000/hard_spill").exists() == ("hard" in encodings)
     assert all(not bad for _, _, bad in check_files(store))
+
+
+def test_a_range_is_read_from_the_pages_that_hold_it(tmp_path: Path) -> None:
+    data = {"name": "toy", "split": "train", "samples": 5000, "classes": CLASSES, "digest": "ab12"}
+    encoding = HardEncoding(positions=6, classes=CLASSES)
+    large = header({"hard": encoding}, data=data, block=4096)
+    dense = torch.randn(4096, 6, CLASSES, generator=torch.Generator().manual_seed(1)) * 4
+    records = encoding.encode(dense, dense.mean(1))
+    with StoreWriter(tmp_path / "s.zarr", large) as writer:
+        writer.write_block(0, 0, {"hard": records}, np.zeros(4096, np.uint32), versions={})
+        writer.write_block(0, 1, {"hard": records.take(np.arange(904))}, np.zeros(904, np.uint32), versions={})
+    store = StoreReader(tmp_path / "s.zarr")
+    for block, first, last in ((0, 0, 4096), (0, 1000, 1030), (0, 2048, 3072), (0, 4095, 4096), (1, 900, 904)):
+        found = store.read(0, block, "hard", rows=slice(first, last))
+        assert found.equal(records.take(np.arange(first, last))).all()
 
 
 def test_a_seed_of_another_store_or_under_another_name_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", seeds=(0,))
     with StoreWriter(tmp_path / "t.zarr", header(teacher={"tag": "toy", "weights": "ff00"})) as writer:
         for block in range(3):
-            writer.write_block(1, block, *block_rows(HARD, 1, block), versions=VERSIONS)
+            writer.write_block(1, block, *block_labels(HARD, 1, block), versions=VERSIONS)
     shutil.copytree(tmp_path / "t.zarr/seed-000001", tmp_path / "s.zarr/seed-000001")
     shutil.copytree(tmp_path / "s.zarr/seed-000000", tmp_path / "s.zarr/seed-000002")
     store = StoreReader(tmp_path / "s.zarr")
@@ -78,7 +106,7 @@ def test_a_seed_of_another_store_or_under_another_name_is_refused(tmp_path: Path
         with pytest.raises(DataError, match=message):
             store.require_complete([seed])
         with pytest.raises(DataError, match=message):
-            store.read_block(seed, 0)
+            store.read(seed, 0, "hard")
     assert {entry.seed for _, _, bad in check_files(store) for entry in bad} == {1, 2}
 
 
@@ -90,13 +118,16 @@ def test_a_seed_whose_copy_was_cut_off_is_not_complete(tmp_path: Path) -> None:
         StoreReader(tmp_path / "s.zarr").require_complete([0])
 
 
-@pytest.mark.parametrize("change", [{"files": []}, {"files": {"x": {}}}, {"rows": 3}, {"versions": None}, {"extra": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"files": []}, {"files": {"x": {}}}, {"rows": 3}, {"versions": None}, {"fidelity": {"hard": 1}}, {"extra": 1}],
+)
 def test_a_commit_file_of_another_form_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
     write(tmp_path / "s.zarr", seeds=(0,))
     path = tmp_path / "s.zarr/seed-000000/commits/000001.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(DataError, match=r"000001\.json cannot be read"):
-        StoreReader(tmp_path / "s.zarr").read_block(0, 1)
+        StoreReader(tmp_path / "s.zarr").read(0, 1, "hard")
     with pytest.raises(DataError):
         summarise(StoreReader(tmp_path / "s.zarr"))
 
@@ -121,7 +152,7 @@ def test_an_uncommitted_block_does_not_exist(tmp_path: Path) -> None:
     assert store.committed(0) == [0, 2]
     assert store.complete_seeds() == []
     with pytest.raises(DataError, match="not committed"):
-        store.read_block(0, 1)
+        store.read(0, 1, "hard")
     with pytest.raises(DataError, match=r"seed 0 .* incomplete: 2 of 3 blocks.*--seeds 0"):
         store.require_complete([0])
 
@@ -134,7 +165,7 @@ def test_rewriting_a_torn_block_heals_it(tmp_path: Path) -> None:
     shard.write_bytes(whole[:100])
     with StoreWriter(tmp_path / "s.zarr", header()) as writer:
         assert not writer.is_committed(0, 1)
-        writer.write_block(0, 1, *block_rows(HARD, 0, 1), versions=VERSIONS)
+        writer.write_block(0, 1, *block_labels(HARD, 0, 1), versions=VERSIONS)
     assert shard.read_bytes() == whole
     assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
 
@@ -158,7 +189,7 @@ def test_every_kind_of_damage_to_every_file_is_found_and_named(tmp_path: Path) -
         "delete": None,
     }
     files = committed_files(path)
-    assert len(files) == 3 * 2 + 3 * 2  # shards of two fields, spill metadata and chunk of three blocks
+    assert len(files) == 3 * 2 + 2 * 2  # shards of two fields, spill metadata and chunk of the two full blocks
     for file in files:
         raw = file.read_bytes()
         for damage in damages.values():
@@ -181,10 +212,11 @@ def test_reading_a_damaged_shard_is_an_error_that_names_it(tmp_path: Path) -> No
         for broken in (raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], b"", raw[: len(raw) // 2]):
             file.write_bytes(broken)
             with pytest.raises(DataError, match="damaged") as caught:
-                StoreReader(path).read_block(0, 0)
+                StoreReader(path).read(0, 0, "hard")
+                StoreReader(path).read_crop_crc(0, 0)
             assert "seed-000000" in str(caught.value)
         file.write_bytes(raw)
-    StoreReader(path).read_block(0, 0)
+    StoreReader(path).read(0, 0, "hard")
 
 
 def test_shards_swapped_between_blocks_are_found(tmp_path: Path) -> None:
@@ -207,7 +239,7 @@ def test_another_request_is_refused_with_both_values(tmp_path: Path) -> None:
     ]:
         with pytest.raises(MismatchError, match=message):
             StoreWriter(tmp_path / "s.zarr", header(**changes))
-    with pytest.raises(MismatchError, match=r"encoding\.name is hard in the store, full"):
+    with pytest.raises(MismatchError, match=r"encodings\.full is absent in the store, .* was asked for"):
         StoreWriter(tmp_path / "s.zarr", header(FULL))
     assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
 
@@ -258,10 +290,10 @@ def test_a_full_disk_leaves_the_block_uncommitted(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(RetryError, match="No space left on device"):
-            writer.write_block(1, 0, *block_rows(HARD, 1, 0), versions=VERSIONS)
+            writer.write_block(1, 0, *block_labels(HARD, 1, 0), versions=VERSIONS)
         monkeypatch.undo()
         assert not writer.is_committed(1, 0)
-        writer.write_block(1, 0, *block_rows(HARD, 1, 0), versions=VERSIONS)
+        writer.write_block(1, 0, *block_labels(HARD, 1, 0), versions=VERSIONS)
     assert StoreReader(tmp_path / "s.zarr").seeds() == [0, 1]
 
 
@@ -279,6 +311,9 @@ def test_summary_counts_what_is_on_disk(tmp_path: Path) -> None:
         sum(v for k, v in summary.bytes_per_crop.items() if k != "total")
     )
     assert json.loads(json.dumps(summary.to_json()))["complete_seeds"] == [0]
+    assert summary.seeds[0].fidelity == {
+        "hard": {"crops": 33, "agreement": pytest.approx((10 + 11 * 7 / 8 + 12 * 6 / 8) / 33)}
+    }
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ class SyntheticSource:
         self.asked: list[tuple[int, int, int]] = []
         self._before_batch = only or (lambda: None)
 
-    def batches(self, epoch: int, *, start: int, ratio_steps: int) -> Iterator[TrainBatch]:
+    def batches(
+        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None = None
+    ) -> Iterator[TrainBatch]:
         self.asked.append((epoch, start, ratio_steps))
         ranks = world_size()
         crops = crops_of_epoch(epoch, self.batches_per_epoch * self._size * ranks)

@@ -164,7 +164,9 @@ def test_the_source_is_asked_for_full_updates_and_closed(tmp_path: Path) -> None
 class Poisoned(SyntheticSource):
     """A source whose pixels become infinite after a while."""
 
-    def batches(self, epoch: int, *, start: int, ratio_steps: int) -> Iterator[TrainBatch]:
+    def batches(
+        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None = None
+    ) -> Iterator[TrainBatch]:
         for batch in super().batches(epoch, start=start, ratio_steps=ratio_steps):
             pixels = batch.pixels_B3SS * (math.inf if epoch == 1 else 1)
             yield dataclasses.replace(batch, pixels_B3SS=pixels)

@@ -1,0 +1,81 @@
+"""How close decoded labels are to the teacher's own logits, measured on a sample of every block as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cskd_pipeline.encodings import Encoding, Records
+from cskd_pipeline.losses import fuse, soft_fidelity
+from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.store import Fidelity
+
+RATIOS = (0, 1, 8_191, 16_384, 26_001, 32_768, 40_000, 49_152, 60_001, RATIO_STEPS - 1, RATIO_STEPS)
+"""Where hard targets are compared with the argmax, in steps."""
+
+
+def measure(
+    encodings: Mapping[str, Encoding],
+    records: Mapping[str, Records],
+    dense_BPC: Tensor,
+    global_BC: Tensor,
+    *,
+    grid: tuple[int, int],
+) -> Fidelity:
+    """Fidelity of these crops' records after a way through their stored form.
+
+    "agreement" is the share of hard targets, over all positions and `RATIOS`, that equal the argmax over all classes
+    of the uncompressed logits: 1, or something is broken. "kl_dense", "kl_global" are KL(teacher || decoded) in nats
+    at a position and of the global output; "kept_dense", "kept_global" the probability mass of the classes that
+    are stored by name.
+    """
+    found: Fidelity = {}
+    for name, encoding in encodings.items():
+        stored = encoding.pack(records[name], page=len(dense_BPC))
+        again = encoding.unpack(stored, page=len(dense_BPC), count=len(dense_BPC))
+        means = (
+            _agreement(encoding, again, dense_BPC, global_BC, grid)
+            if "soft" not in encoding.gives
+            else _divergence(encoding, again, dense_BPC, global_BC, grid)
+        )
+        found[name] = {"crops": len(dense_BPC), **means}
+    return found
+
+
+def _agreement(
+    encoding: Encoding, records: Records, dense_BPC: Tensor, global_BC: Tensor, grid: tuple[int, int]
+) -> dict[str, float]:
+    dense_BCHW = dense_BPC.transpose(1, 2).reshape(len(dense_BPC), -1, *grid)
+    agreed = []
+    for ratio_steps in RATIOS:
+        entries = encoding.tabulate(records, ratio_steps=ratio_steps)
+        targets = encoding.targets(entries, grid=grid, ratio_steps=ratio_steps, device=dense_BPC.device)
+        assert targets.hard_dense_BHW is not None and targets.hard_global_B is not None
+        truth_BHW = fuse(dense_BCHW, global_BC, ratio_steps=ratio_steps).argmax(1)
+        agreed += [targets.hard_dense_BHW == truth_BHW, (targets.hard_global_B == global_BC.argmax(1))[:, None]]
+    same = torch.cat([part.flatten() for part in agreed])
+    return {"agreement": float(same.double().mean())}
+
+
+def _divergence(
+    encoding: Encoding, records: Records, dense_BPC: Tensor, global_BC: Tensor, grid: tuple[int, int]
+) -> dict[str, float]:
+    entries = encoding.tabulate(records, ratio_steps=0)
+    targets = encoding.targets(entries, grid=grid, ratio_steps=0, device=dense_BPC.device)
+    if targets.sparse is not None:
+        by_crop = soft_fidelity(targets.sparse, dense_BPC, global_BC)
+        return {name: float(values_B.mean()) for name, values_B in by_crop.items()}
+    assert targets.logits_dense_BCHW is not None and targets.logits_global_BC is not None
+    decoded_BPC = targets.logits_dense_BCHW.flatten(2).transpose(1, 2)
+    return {
+        "kl_dense": float(_divergences(dense_BPC, decoded_BPC).mean()),
+        "kl_global": float(_divergences(global_BC, targets.logits_global_BC).mean()),
+    }
+
+
+def _divergences(truth: Tensor, decoded: Tensor) -> Tensor:
+    """KL(softmax(truth) || softmax(decoded)) over the last axis, fp64."""
+    log_truth, log_decoded = truth.double().log_softmax(-1), decoded.double().log_softmax(-1)
+    return (log_truth.exp() * (log_truth - log_decoded)).sum(-1)

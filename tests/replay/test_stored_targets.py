@@ -1,0 +1,189 @@
+"""A batch gets the targets of its own crops, whatever encodings hold them and however they are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_up_labels import CLASSES, GRID, SAMPLES, MadeUpReader, stored_rows
+from torch import Tensor
+
+from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.draws import CROP_DRAW
+from cskd_pipeline.encodings.fixed_rows import FixedRows
+from cskd_pipeline.encodings.full import FullEncoding
+from cskd_pipeline.errors import DataError, MismatchError
+from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.replay import Canary, StoredTargets, decoder, tables
+from cskd_pipeline.replay.decode_program import SeedTable
+from cskd_pipeline.replay.label_ranges import LabelRanges
+from cskd_pipeline.replay.shared_tables import SharedTables
+from cskd_pipeline.replay.tables import LabelMemory, PrivateTables, label_tables
+from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
+
+CPU = torch.device("cpu")
+BOTH = frozenset({"hard", "soft"})
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUpReader:
+    monkeypatch.setattr(decoder, "PROGRAM", Path(__file__).with_name("made_up_labels.py"))
+    return MadeUpReader(tmp_path)
+
+
+def crops(seeds: list[int], samples: list[int]) -> CropBatch:
+    draws = np.zeros(len(samples), CROP_DRAW)
+    draws["seed"], draws["sample"] = seeds, samples
+    crc = np.array([stored_rows("crop_crc", *pair)[0] for pair in zip(seeds, np.array([samples]).T, strict=True)])
+    pixels = torch.zeros(len(samples), 3, 1, 1, dtype=torch.uint8)
+    return CropBatch(pixels, draws, np.arange(len(samples)), np.zeros(len(samples), np.int64), crc)
+
+
+def expected(name: str, seeds: list[int], samples: list[int]) -> Tensor:
+    """Rows as the store has them, looked up one by one."""
+    rows = [stored_rows(name, seed, np.array([sample]))[0] for seed, sample in zip(seeds, samples, strict=True)]
+    return torch.from_numpy(np.stack(rows).astype(np.float32 if name == "full" else np.int64))
+
+
+def values(targets: Targets | None) -> dict[str, Any]:
+    assert targets is not None
+    names = ("hard_global_B", "hard_dense_BHW", "logits_global_BC", "logits_dense_BCHW", "sparse")
+    return {name: value for name in names if (value := getattr(targets, name)) is not None}
+
+
+@pytest.mark.parametrize(
+    "memory, small, kind", [("tables", 1 << 20, PrivateTables), ("tables", 0, SharedTables), ("low", 0, LabelRanges)]
+)
+def test_every_way_of_keeping_labels_gives_the_same_targets(
+    reader: MadeUpReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: LabelMemory, small: int, kind: type
+) -> None:
+    monkeypatch.setattr(tables, "SMALL_BYTES", small)
+    with StoredTargets(reader, needs=BOTH, canary=Canary(1.0), memory=memory, scratch=tmp_path / "scratch") as stored:
+        assert type(stored._tables) is kind
+        stored.prepare([3, 5], ratio_steps=70, upcoming=([4, 5], 80))
+        rng = np.random.default_rng(0)
+        for seeds in ([3] * 40, [5] * 40, rng.choice([3, 5], 40).tolist()):
+            samples = rng.integers(0, SAMPLES, 40).tolist()
+            found = values(stored.targets(crops(seeds, samples), ratio_steps=70, device=CPU))
+            hard, full = expected("hard", seeds, samples) + 70, expected("full", seeds, samples)
+            assert sorted(found) == ["hard_dense_BHW", "hard_global_B", "logits_dense_BCHW", "logits_global_BC"]
+            assert torch.equal(found["hard_global_B"], hard[:, 0])
+            assert torch.equal(found["hard_dense_BHW"], hard[:, 1:].reshape(-1, *GRID))
+            assert torch.equal(found["logits_global_BC"], full[:, 0])
+            dense = full[:, 1:].transpose(1, 2).reshape(-1, CLASSES, *GRID)
+            assert torch.equal(found["logits_dense_BCHW"], dense)
+        stored.prepare([4, 5], ratio_steps=80)
+        again = values(stored.targets(crops([4, 5], [9, 9]), ratio_steps=80, device=CPU))
+        assert torch.equal(again["hard_global_B"], expected("hard", [4, 5], [9, 9])[:, 0] + 80)
+    assert not list((tmp_path / "scratch").glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    "names, needs, fields",
+    [
+        (("hard", "full"), {"hard"}, ["hard_dense_BHW", "hard_global_B"]),
+        (("full",), {"hard"}, ["logits_dense_BCHW", "logits_global_BC"]),
+        (("hard", "full"), {"soft"}, ["logits_dense_BCHW", "logits_global_BC"]),
+        (("full",), {"hard", "soft"}, ["logits_dense_BCHW", "logits_global_BC"]),
+    ],
+)
+def test_the_best_stored_encoding_serves_each_need(
+    tmp_path: Path, names: tuple[str, ...], needs: set[str], fields: list[str]
+) -> None:
+    stored = StoredTargets(MadeUpReader(tmp_path, names), needs=frozenset(needs), canary=Canary(0))
+    stored.prepare([0], ratio_steps=0)
+    assert sorted(values(stored.targets(crops([0], [1]), ratio_steps=0, device=CPU))) == fields
+
+
+def test_what_the_store_does_not_hold_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match=r"holds no soft targets \(it has hard\).*--targets hard,soft"):
+        StoredTargets(MadeUpReader(tmp_path, ("hard",)), needs=BOTH, canary=Canary(0))
+
+
+@pytest.mark.parametrize("needs", [frozenset(), frozenset({"hard"})])
+def test_pixels_are_checked_whether_or_not_targets_are_needed(reader: MadeUpReader, needs: frozenset[str]) -> None:
+    stored = StoredTargets(reader, needs=needs, canary=Canary(0))
+    stored.prepare([1, 2], ratio_steps=0)
+    batch = crops([1, 2, 1], [50, 3, 4])
+    assert (stored.targets(batch, ratio_steps=0, device=CPU) is None) == (not needs)
+    stored.prepare([1, 2], ratio_steps=0)
+    batch.crc_B[1] ^= 1
+    with pytest.raises(DataError, match="seed 2, sample 3"):
+        stored.targets(batch, ratio_steps=0, device=CPU)
+
+
+def test_only_what_follows_the_ratio_is_decoded_again(reader: MadeUpReader) -> None:
+    stored = StoredTargets(reader, needs=BOTH, canary=Canary(0))
+    for ratio_steps in (1, 2):
+        stored.prepare([1], ratio_steps=ratio_steps)
+    decoded = [line.split()[2] for line in (reader.path / "log").read_text().splitlines() if line.endswith(" 0")]
+    assert sorted(decoded) == ["crop_crc", "full", "hard", "hard"]
+
+
+def test_small_seeds_stay_in_the_process_and_large_ones_are_shared(reader: MadeUpReader, tmp_path: Path) -> None:
+    names, entry = ["hard", "crop_crc"], 2 * 5 + 4
+    assert isinstance(label_tables(reader, names, memory="tables", scratch=None), PrivateTables)
+    assert isinstance(label_tables(reader, names, memory="low", scratch=None), LabelRanges)
+    large = MadeUpReader(tmp_path)
+    large.header = type(large.header)(samples=tables.SMALL_BYTES // entry + 1)
+    assert isinstance(label_tables(large, names, memory="tables", scratch=None), SharedTables)
+
+
+def test_reading_ranges_keeps_to_its_memory(reader: MadeUpReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cskd_pipeline.store.layout.MAX_CHUNK_ROWS", 8)
+    asked: list[slice] = []
+    read = reader.read
+
+    def counted(seed: int, block: int, name: str, *, rows: slice | None = None) -> FixedRows:
+        assert rows is not None
+        asked.append(rows)
+        return read(seed, block, name, rows=rows)
+
+    reader.read = counted  # type: ignore[method-assign]
+    ranges = LabelRanges(reader, cache_bytes=200)
+    table = SeedTable(6, "hard", 11)
+    ranges.prepare([table], [])
+    rng = np.random.default_rng(1)
+    for count in (1, 30, 100):
+        samples = rng.permutation(SAMPLES)[:count]
+        assert (ranges.entries(table, samples) == stored_rows("hard", 6, samples) + 11).all()
+        assert ranges.size_bytes <= 200
+    assert {rows.stop - rows.start for rows in asked} == {8, 4} and len(asked) <= 1 + 13 + 13
+    before = len(asked)
+    last = np.array([97, 98])
+    ranges.entries(table, last)
+    ranges.entries(table, last)
+    assert len(asked) <= before + 1, "what was read last is kept"
+    ranges.close()
+    assert ranges.size_bytes == 0
+
+
+def test_the_tables_of_a_store_on_disk_hold_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "SMALL_BYTES", 0)
+    encoding = FullEncoding(4, CLASSES, "float32")
+    header = StoreHeader(
+        recipe={},
+        data={"name": "made up", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "0"},
+        teacher={},
+        grid=GRID,
+        encodings={"full": encoding.to_json()},
+        block=64,
+    )
+    rows = stored_rows("full", 2, np.arange(SAMPLES))
+    crc = stored_rows("crop_crc", 2, np.arange(SAMPLES))
+    path = tmp_path / "labels.zarr"
+    with StoreWriter(path, header) as writer:
+        for block in range(header.blocks):
+            part = slice(header.rows(block).start, header.rows(block).stop)
+            writer.write_block(2, block, {"full": FixedRows(rows[part])}, crc[part], versions={})
+    samples = np.random.default_rng(2).permutation(SAMPLES)[:50].tolist()
+    for memory in ("tables", "low"):
+        with StoredTargets(
+            StoreReader(path), needs=BOTH, canary=Canary(1), memory=memory, scratch=tmp_path / "scratch"
+        ) as stored:
+            stored.prepare([2], ratio_steps=1)
+            found = values(stored.targets(crops([2] * 50, samples), ratio_steps=1, device=CPU))
+            assert torch.equal(found["logits_global_BC"], expected("full", [2] * 50, samples)[:, 0])
