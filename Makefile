@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test slow lint lock clean
+.PHONY: demo test slow lint benchmarks lock clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -24,6 +24,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tables of docs/benchmarks.md. DATA: a folder of real image sets; WORK: where logits are kept for a next time.
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/labels.py --sets all --crops 8192 --records 1e4,1e5,1e6 --opening --write docs/benchmarks.md $(if $(DATA),--data-root $(DATA)) $(if $(WORK),--work $(WORK))
 
 # Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
 # that the lock holds for it; uv installs far faster than pip does.

@@ -44,7 +44,7 @@ class SoftEncoding(Record, Encoding):
 
     positions: int
     classes: int
-    k: int = 5
+    k: int = 6
     global_k: int = 48
     bits: int = 5
     palette: int = 128

@@ -46,7 +46,7 @@ def read_row(row: npt.NDArray[np.uint8], encoding: SoftEncoding) -> tuple[list[D
             if slot[rank][p] != 255:
                 depth += descent[rank][p]
                 kept[palette[slot[rank][p]]] = -step * depth
-        distributions.append(spread(kept, tail[p], 0.6 * g))
+        distributions.append(spread(kept, tail[p], 0.55 * g))
         kept_classes.append(list(kept))
     return distributions, kept_classes
 

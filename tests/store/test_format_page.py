@@ -221,7 +221,7 @@ def soft_logarithms(row: SoftRow, settings: dict[str, Any]) -> tuple[np.ndarray,
         kept = [classes[row[f"slot{i}"][p]] for i in range(keep) if row[f"slot{i}"][p] != 255]
         depth = np.cumsum([0, *(row[f"step{i}"][p] for i in range(1, len(kept)))]) * -step
         free = np.setdiff1d(np.arange(CLASSES), kept)
-        prior = 0.6 * global_C[free]
+        prior = 0.55 * global_C[free]
         tail = step * (row["tail"][p] - n) + prior - np.log(np.exp(prior).sum())
         dense_PC[p, free] = np.minimum(tail, depth[-1]) if kept else tail
         dense_PC[p, kept] = depth[: len(kept)]

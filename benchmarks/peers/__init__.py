@@ -1,0 +1,1 @@
+"""Formats of others, written from their descriptions, to compare with."""
