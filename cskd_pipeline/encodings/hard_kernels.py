@@ -2,8 +2,8 @@
 
 Each public function gives the bytes of its portable counterpart: `encode` those of `envelope` and `from_changes`,
 `fault` and `table` those of the methods of `HardRecords`. The arithmetic, and why it is exact, are in `envelope`: a
-class can win only if it is not behind the winner of r = 0 at both ends, and an interval of r needs no look inside if
-one class leads at both of its ends by more than rounding can bridge.
+class can win only if it is not behind the winners of r = 0 and r = 1 together, at both ends and where these two cross,
+and an interval of r needs no look inside if one class leads at both of its ends by more than rounding can bridge.
 """
 
 from __future__ import annotations
@@ -254,6 +254,37 @@ def _united(class_K: Any, found: int, near_K: Any, near: int) -> int:
 
 
 @_jit
+def _not_behind(
+    dense_C: Any,
+    global_C: Any,
+    top: int,
+    best: int,
+    tolerance: float,
+    class_K: Any,
+    found: int,
+    dense_K: Any,
+    global_K: Any,
+) -> int:
+    """Keep the classes that the winners of r = 0 (`top`) and r = 1 (`best`) do not exclude; returns how many.
+
+    The higher of these two is a convex function of r with its bend where they cross, so a class behind it at both ends
+    and at the bend is behind it everywhere.
+    """
+    g0, d1 = np.float64(global_C[top]), np.float64(dense_C[best])
+    fall, rise = g0 - np.float64(global_C[best]), d1 - np.float64(dense_C[top])
+    bend = fall / (fall + rise) if fall + rise > 0 else 0.0
+    least = d1 * bend + np.float64(global_C[best]) * (1 - bend) - 2 * tolerance
+    dense_least, global_least = _not_above(d1 - 2 * tolerance), _not_above(g0 - 2 * tolerance)
+    n = 0
+    for i in range(found):
+        c = class_K[i]
+        d, g = dense_C[c], global_C[c]
+        class_K[n], dense_K[n], global_K[n] = c, d, g
+        n += (d >= dense_least) | (g >= global_least) | (np.float64(d) * bend + np.float64(g) * (1 - bend) >= least)
+    return n
+
+
+@_jit
 def _envelopes(
     dense_BPC: Any, global_BC: Any, colours_B: Any, palette_N: Any, count_BP: Any, code_M: Any, start_M: Any
 ) -> Any:
@@ -298,14 +329,7 @@ def _envelopes(
             for i in range(1, found):
                 if dense_C[class_K[i]] > dense_C[best]:
                     best = class_K[i]
-            dense_least = _not_above(np.float64(dense_C[best]) - 2 * tolerance)
-            global_best = _not_above(np.float64(global_C[best]) - 2 * tolerance)
-            n = 0
-            for i in range(found):
-                c = class_K[i]
-                if dense_C[c] >= dense_least or global_C[c] >= global_best:
-                    class_K[n], dense_K[n], global_K[n] = c, dense_C[c], global_C[c]
-                    n += 1
+            n = _not_behind(dense_C, global_C, top, best, tolerance, class_K, found, dense_K, global_K)
             mine = _walk(dense_K, global_K, n, tolerance, score_K, open_D7, class_K, starts, winners)
             if mine > MAX_CHANGES:
                 return _TOO_MANY, 0, 0
