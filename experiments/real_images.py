@@ -39,6 +39,8 @@ METHODS = {
     "supervised": ["--objective", "supervised"],
     "deit": ["--objective", "deit"],
     "cskd": ["--objective", "cskd"],
+    "deit soft": ["--objective", "deit", "--objective-arg", "mode=soft"],
+    "cskd soft": ["--objective", "cskd", "--objective-arg", "mode=soft"],
     "cskd live": ["--objective", "cskd"],
 }
 
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--scale", type=int, default=1, help="times the epochs")
     parser.add_argument("--seeds", type=int, default=1, help="students per method")
+    parser.add_argument("--methods", default=",".join(METHODS), help="which students, separated by commas")
     parser.add_argument("--workers", default="0")
     parser.add_argument("--table", nargs="+", type=Path, metavar="JSON")
     arguments = parser.parse_args()
@@ -97,7 +100,8 @@ def run_set(arguments: argparse.Namespace) -> None:
         small += ["--student-arg", pair]
     epochs = ["--epochs", str(plan["epochs"] * arguments.scale)]
     for seed in range(arguments.seeds):
-        for method, objective in METHODS.items():
+        for method in arguments.methods.split(","):
+            objective = METHODS[method]
             targets = ["--labels", str(store)]
             if method.endswith("live"):
                 targets = [*source, "--size", str(size), "--seeds", stored]
@@ -169,15 +173,16 @@ def table(results: list[dict]) -> str:
             )
     lines += [
         "",
-        "| set | grid | bytes per crop | crops stored | precompute, s | live = stored weights |",
+        "| set | grid | bytes per crop: hard, soft, total | crops stored | precompute, s | live = stored weights |",
         "|---|---|---|---|---|---|",
     ]
     for result in results:
         store = result["store"]
         same = [entry["bit_identical_to_stored"] for entry in result["rows"] if "bit_identical_to_stored" in entry]
         verdict = f"{sum(same)} of {len(same)} bit-identical"
+        sizes = ", ".join(f"{store['bytes_per_crop'][field]:.1f}" for field in ("hard", "soft", "total"))
         lines.append(
-            f"| {result['set']} | {store['grid'][0]} x {store['grid'][1]} | {store['bytes_per_crop']['total']:.1f} | "
+            f"| {result['set']} | {store['grid'][0]} x {store['grid'][1]} | {sizes} | "
             f"{store['crops']:,} | {store['precompute_s']:.0f} | {verdict} |"
         )
     for result in results:

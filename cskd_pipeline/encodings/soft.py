@@ -114,20 +114,21 @@ class SoftEncoding(Record, Encoding):
         layout = self.layout
         fields = layout.fields()
         rows = torch.from_numpy(np.ascontiguousarray(entries_B)).to(device, non_blocking=True)
-        shared_B1, others_B1 = rows[:, fields["shared"]], rows[:, fields["others"]]
-        slot_L = torch.arange(layout.palette, device=device, dtype=torch.int32)
-        other_BL = slot_L >= shared_B1
-        used_BL = slot_L < shared_B1.int() + others_B1
+        # Comparing whole tensors of one type is several times faster than comparing with a number or a column.
+        slot_BL = torch.arange(layout.palette, device=device, dtype=torch.uint8).expand(len(rows), -1)
+        shared_BL = rows[:, fields["shared"]].expand(-1, layout.palette).contiguous()
+        other_BL = slot_BL >= shared_BL
+        used_BL = slot_BL < shared_BL + rows[:, fields["others"]]
         code_BL = rows[:, fields["palette_low"]].int() + (rows[:, fields["palette_high"]].int() << 8)
-        ascending_BL = ((code_BL + 1) * other_BL).cumsum(1, dtype=torch.int32) - 1
-        class_BL = torch.where(other_BL, ascending_BL, code_BL) * used_BL
+        ascending_BL = ((code_BL + 1) * other_BL.int()).cumsum(1, dtype=torch.int32) - 1
+        class_BL = torch.where(other_BL, ascending_BL, code_BL) * used_BL.int()
 
         slot_BkP = rows[:, fields["slot"]].reshape(len(rows), layout.k, self.positions)
         log_BkP = torch.zeros(slot_BkP.shape, dtype=torch.float32, device=device)
         step_BjP = rows[:, fields["step"]].reshape(len(rows), layout.k - 1, self.positions)
         for rank in range(1, layout.k):  # faster than a cumulative sum along this axis
             torch.sub(log_BkP[:, rank - 1], step_BjP[:, rank - 1], alpha=layout.step, out=log_BkP[:, rank])
-        log_BkP.masked_fill_(slot_BkP == ABSENT, -torch.inf)
+        log_BkP.masked_fill_(slot_BkP == torch.full_like(slot_BkP, ABSENT), -torch.inf)
         global_BK = torch.zeros(len(rows), layout.global_k, device=device)
         global_BK[:, 1:] = rows[:, fields["global_step"]].cumsum(1, dtype=torch.float32) * -layout.step
         global_BK.masked_fill_(other_BL[:, : layout.global_k], -torch.inf)
