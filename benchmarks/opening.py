@@ -1,4 +1,4 @@
-"""How long a store of many seeds takes to open, and how much memory: a header and commit files, no data.
+"""How long a store of many seeds takes to open, and how much memory: a header, commit files, and files without content.
 
 As a program, `python opening.py STORE` opens it in a fresh process and prints what that took.
 """
@@ -18,10 +18,11 @@ SEEDS, SAMPLES = 300, 1_281_167
 
 
 def measure_opening(work: Path, *, seeds: int, samples: int, repetitions: int = 5) -> dict[str, float]:
-    """Medians over fresh processes; `open_ms` is the time that training waits, `seeds_ms` that of listing all seeds."""
+    """Medians over fresh processes: of opening, of listing the complete seeds, and of the check before training."""
     from own_formats import Hard
 
     from cskd_pipeline.store import StoreWriter
+    from cskd_pipeline.store.commit import Commit
 
     store = work / f"opening-{seeds}"
     block = 32_768
@@ -29,13 +30,22 @@ def measure_opening(work: Path, *, seeds: int, samples: int, repetitions: int = 
     header = format_.header(samples, block=block)
     with StoreWriter(store, header):
         pass
-    # Opening does not look at commit files: any text of their size will do.
-    text = json.dumps({"store": header.digest(), "files": "0" * 500})
+    fidelity = {"hard": {"crops": 64, "agreement": 1.0}}
     for seed in range(seeds):
-        commits = store / f"seed-{seed:06d}" / "commits"
-        commits.mkdir(parents=True)
+        folder = store / f"seed-{seed:06d}"
+        for name in ("commits", "hard/c", "crop_crc/c"):
+            (folder / name).mkdir(parents=True)
         for number in range(header.blocks):
-            (commits / f"{number:06d}.json").write_text(text)
+            (folder / f"hard/c/{number}").mkdir()
+            files = {f"hard/c/{number}/0": 2_900_000, f"crop_crc/c/{number}": 131_000}
+            for name, size in files.items():
+                (folder / name).touch()
+                os.truncate(folder / name, size)
+            rows = header.rows(number)
+            facts = {name: {"crc32c": "00000000", "bytes": size} for name, size in files.items()}
+            commit = Commit(header.digest(), seed, number, (rows.start, rows.stop), facts, {"numpy": "2"}, fidelity)
+            text = json.dumps({**commit.to_json(), "digest": commit.digest()})
+            (folder / f"commits/{number:06d}.json").write_text(text)
     runs = [
         json.loads(subprocess.run([sys.executable, __file__, store], check=True, capture_output=True).stdout)
         for _ in range(repetitions)
@@ -55,8 +65,10 @@ def main() -> None:
     seeds = reader.complete_seeds()
     listed = time.perf_counter()
     assert len(seeds) > 0
+    reader.require_complete(seeds)
+    checked = time.perf_counter()
     found = {"open_ms": (opened - began) * 1e3, "open_mib": memory - before, "resident_mib": memory}
-    print(json.dumps({**found, "seeds_ms": (listed - opened) * 1e3}))
+    print(json.dumps({**found, "seeds_ms": (listed - opened) * 1e3, "check_ms": (checked - listed) * 1e3}))
 
 
 def resident() -> float:

@@ -138,6 +138,7 @@ def _opening(rows: Sequence[Row]) -> str:
             "memory taken by opening, MiB": lambda row: f"{row['open_mib']:.1f}",
             "memory of the process, MiB": lambda row: f"{row['resident_mib']:.0f}",
             "list the complete seeds, ms": lambda row: f"{row['seeds_ms']:.0f}",
+            "check all files before training, ms": lambda row: f"{row['check_ms']:.0f}",
         },
     )
 

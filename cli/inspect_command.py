@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import json_option
+
+if TYPE_CHECKING:
+    from cskd_pipeline.store import Fidelity
+
+MAX_SEEDS = 8
+"""Seeds up to which each is shown by itself."""
 
 
 @click.command(short_help="Show what a label store holds.")
@@ -19,7 +26,7 @@ def inspect(store: Path, as_json: bool) -> None:
     That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
     the teacher's logits, and the software that wrote it.
     """
-    from cskd_pipeline.store import StoreReader, summarise
+    from cskd_pipeline.store import StoreReader, mean_fidelity, summarise
 
     summary = summarise(StoreReader(store))
     if as_json:
@@ -52,12 +59,20 @@ def inspect(store: Path, as_json: bool) -> None:
     click.echo(f"crops      {summary.crops:,}")
     for name, value in summary.bytes_per_crop.items():
         click.echo(f"           {name:<12} {value:8.2f} bytes a crop")
-    for seed in summary.seeds:
-        for name, values in seed.fidelity.items():
-            measured = ", ".join(f"{key} {value:.6g}" for key, value in values.items() if key != "crops")
-            click.echo(f"fidelity   seed {seed.seed} {name}: {measured} (on {values['crops']:,} crops)")
+    if len(summary.seeds) <= MAX_SEEDS:
+        for seed in summary.seeds:
+            _show_fidelity(f"seed {seed.seed}", seed.fidelity)
+    else:
+        whose = f"mean of {len(summary.seeds)} seeds (--json has each)"
+        _show_fidelity(whose, mean_fidelity(seed.fidelity for seed in summary.seeds))
     for versions in summary.writers:
         click.echo("written by " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _show_fidelity(whose: str, fidelity: Fidelity) -> None:
+    for name, values in fidelity.items():
+        measured = ", ".join(f"{key} {value:.6g}" for key, value in values.items() if key != "crops")
+        click.echo(f"fidelity   {whose}, {name}: {measured} (on {values['crops']:,} crops)")
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -33,11 +33,17 @@ def target_settings(targets: str, arguments: Iterable[tuple[str, Any]]) -> Setti
                 f"--targets names {name!r}{nearest(name, list(ENCODINGS))}; give some of {', '.join(ENCODINGS)}, "
                 "separated by commas"
             )
+        if name in chosen:
+            raise UsageError(f"--targets names {name} twice in {targets!r}; name it once")
         chosen[name] = {}
     for key, value in arguments:
         name, dot, setting = key.partition(".")
-        if not dot or name not in ENCODINGS:
+        if not dot:
             raise UsageError(f"--target-arg {key}={value} is not of the form soft.k=8")
+        if name not in ENCODINGS:
+            raise UsageError(
+                f"--target-arg {key} is for {name!r}{nearest(name, list(ENCODINGS))}; there are {', '.join(ENCODINGS)}"
+            )
         if name not in chosen:
             raise UsageError(
                 f"--target-arg {key} sets what --targets {targets} does not store; add {name} to --targets"
@@ -50,6 +56,14 @@ def target_settings(targets: str, arguments: Iterable[tuple[str, Any]]) -> Setti
             )
         chosen[name][setting] = value
     return chosen
+
+
+def stored_settings(encodings: Settings) -> Settings:
+    """Those that would make the encodings of a store again."""
+    return {
+        name: {setting: value for setting, value in values.items() if setting not in _MEASURED}
+        for name, values in encodings.items()
+    }
 
 
 def make_encodings(settings: Settings, *, positions: int, classes: int) -> dict[str, Encoding]:

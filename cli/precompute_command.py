@@ -11,7 +11,7 @@ from cskd_pipeline.errors import UsageError
 
 from .config_file import config_option
 from .key_value import KeyValue
-from .label_targets import make_encodings, target_settings
+from .label_targets import make_encodings, stored_settings, target_settings
 from .options import (
     data_options,
     machine_options,
@@ -24,6 +24,8 @@ from .options import (
     teacher_options,
     worker_count,
 )
+
+DEFAULT_TARGETS = "hard,soft"
 
 
 @click.command(short_help="Run the teacher once and store its labels.")
@@ -48,10 +50,8 @@ from .options import (
 @click.option(
     "--targets",
     metavar="LIST",
-    default="hard,soft",
-    show_default=True,
     help="What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
-    "and the mass of the others. full: all logits, for few classes.",
+    "and the mass of the others. full: all logits, for few classes.  [default: hard,soft; what the store has]",
 )
 @click.option(
     "--target-arg",
@@ -72,7 +72,7 @@ def precompute(
     recipe: str,
     recipe_args: tuple[tuple[str, Any], ...],
     size: int,
-    targets: str,
+    targets: str | None,
     target_args: tuple[tuple[str, Any], ...],
     block: int | None,
     device: str | None,
@@ -96,13 +96,16 @@ def precompute(
     wanted = parse_seeds(seeds)
     processes = worker_count(workers)
     crop_recipe = make_recipe(recipe, recipe_args, size)
-    settings = target_settings(targets, target_args)
+    settings = target_settings(targets or DEFAULT_TARGETS, target_args)
     chosen_device = choose_device(device)
     if block is not None and block < 2:
         raise UsageError(f"--block must be at least 2, found {block}")
     require_store_or_room(out)
-    if block is None and is_store(out):  # more seeds for a store, whose blocks are what they are
-        block = StoreReader(out).header.block
+    present = StoreReader(out) if is_store(out) else None  # more seeds for a store, which is what it is
+    if block is None and present is not None:
+        block = present.header.block
+    if targets is None and not target_args and present is not None:
+        settings = stored_settings(present.header.encodings)
     require_teacher(teacher_settings)
     index = open_data(data, split, data_root)
     teacher = make_teacher(teacher_settings, classes=len(index.classes), size=size, device=chosen_device)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.errors import MismatchError, RetryError, UsageError
 
 from .config_file import add_defaults, config_option
 from .key_value import KeyValue
@@ -218,7 +219,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             accumulation=config.accumulation,
         )
         evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
-        with contextlib.closing(targets.provider), stop_on_signals() as stop:
+        with contextlib.closing(targets.provider), stop_on_signals() as stop, _resumable():
             summary = run(
                 config,
                 student=student,
@@ -339,6 +340,16 @@ def _targets(options: dict[str, Any], objective: Objective, epochs: int, device:
     teacher = make_teacher(options, classes=len(index.classes), size=recipe.size, device=device)
     identity = {"targets": "live", "teacher": teacher.spec.to_json()}
     return _Supply(index, recipe, seeds or fresh, LiveTargets(teacher, recipe), teacher.grid, identity)
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Has errors that say "try again" say how: the run folder exists by now."""
+    try:
+        yield
+    except RetryError as error:
+        hint = "" if "--resume" in str(error) else "; then give the same command with --resume"
+        raise RetryError(f"{error}{hint}") from error
 
 
 def _stored(options: dict[str, Any], objective: Objective, seeds: list[int] | None) -> _Supply:

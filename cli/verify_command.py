@@ -159,5 +159,6 @@ def _job(
     recipe = CropRecipe.from_json(header.recipe)
     teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
     job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
-    header.require_same(job.header, where=str(reader.path))
+    remedy = "give the --data and --teacher-weights that it was made of"
+    header.require_same(job.header, where=str(reader.path), remedy=remedy)
     return job

@@ -89,7 +89,7 @@ class TopkRows(LabelFormat):
 
     def gather(self, table: npt.NDArray[Any], rows: Rows) -> tuple[Tensor, ...]:
         """Class numbers, log-probabilities and the log mass of the tail, by position and globally."""
-        entries = table[rows]
+        entries = np.take(table, rows)
         targets = []
         for prefix in ("", "global_"):
             ids = torch.from_numpy(entries[f"{prefix}ids"].astype(np.int64))

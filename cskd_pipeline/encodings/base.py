@@ -66,15 +66,21 @@ class StoredRows:
             the bytes of each `page` consecutive rows belong together, and m is the number of crops rounded up to
             whole pages.
         spill: uint8, the bytes of pages that did not fit. Most encodings leave it empty.
+        whole: whether these are all pages that `pack` made; if not, the spill holds bytes of others too.
     """
 
     rows: npt.NDArray[Any]
     spill: npt.NDArray[np.uint8]
+    whole: bool = True
 
 
 class Encoding(abc.ABC):
-    """A rule between logits and stored bytes. Implementations are frozen records that know P and C."""
+    """A rule between logits and stored bytes. Implementations are frozen records."""
 
+    positions: int
+    """P."""
+    classes: int
+    """C."""
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]]
     """Which targets can be decoded: a subset of {"hard", "soft"}."""

@@ -51,7 +51,6 @@ class FixedRows(Records):
         rows = stored.rows
         if rows.dtype != np.dtype(field.dtype) or rows.shape[1:] != field.row_shape or len(rows) < count:
             raise DataError(
-                f"`{field.name}` holds rows of {rows.dtype} {rows.shape}, expected at least {count} of "
-                f"{field.dtype} {field.row_shape}; run `cskd-pipeline verify` on the store"
+                f"rows of {rows.dtype} {rows.shape}, expected at least {count} of {field.dtype} {field.row_shape}"
             )
         return cls(rows[:count])

@@ -65,6 +65,7 @@ class HardEncoding(Record, Encoding):
     def __post_init__(self) -> None:
         require_range("encoding hard: classes", self.classes, low=1, high=MAX_CLASSES, whole=True)
         require_range("encoding hard: positions", self.positions, low=1, whole=True)
+        require_range("encoding hard: row_bytes", self.row_bytes, low=0, whole=True)
         if self.row_bytes == 0:
             object.__setattr__(self, "row_bytes", 32 + 8 * self.positions)
         require_range("encoding hard: row_bytes", self.row_bytes, low=4 * hard_pages.HEADER, high=1 << 20, whole=True)

@@ -12,6 +12,7 @@ from cskd_pipeline.encodings import soft_rows
 from cskd_pipeline.encodings.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.encodings.fixed_rows import FixedRows
 from cskd_pipeline.encodings.soft_rows import ABSENT, RANGE, SoftLayout
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.records.checks import require_range
 from cskd_pipeline.records.frozen import Record
 
@@ -53,9 +54,14 @@ class SoftEncoding(Record, Encoding):
         require_range("encoding soft: positions", self.positions, low=1, whole=True)
         require_range("encoding soft: classes", self.classes, low=1, high=65535, whole=True)
         require_range("encoding soft: k", self.k, low=1, high=255, whole=True)
-        require_range("encoding soft: global_k", self.global_k, low=1, high=self.palette, whole=True)
         require_range("encoding soft: bits", self.bits, low=3, high=7, whole=True)  # tails then fit a byte
         require_range("encoding soft: palette", self.palette, low=1, high=255, whole=True)
+        require_range("encoding soft: global_k", self.global_k, low=1, whole=True)
+        if self.global_k > self.palette:
+            raise UsageError(
+                f"encoding soft: a palette of {self.palette} has no room for global_k {self.global_k}; "
+                "give a larger palette, or a smaller global_k"
+            )
 
     @property
     def layout(self) -> SoftLayout:

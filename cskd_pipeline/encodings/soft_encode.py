@@ -16,7 +16,7 @@ from cskd_pipeline.errors import DataError
 
 _CELLS = {"cpu": 1 << 18}  # logits at a time: about what a processor's cache holds
 _CELLS_ELSEWHERE = 1 << 26
-_MASS = float(1 << 32)  # masses are added as whole numbers of 2^-32: the order of summation does not matter
+_MASS = float(1 << 32)  # masses are added as whole numbers of 2^-32: a sum does not depend on how it is split up
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def _leaders_of(logits_NC: Tensor, k: int, *, scratch: Tensor) -> tuple[Tensor, 
     tied = (logit_Nk[:, 1:] == logit_Nk[:, :-1]).any(1).nonzero()[:, 0]
     class_Nk[tied] = logits_NC[tied].sort(dim=1, descending=True, stable=True).indices[:, : class_Nk.shape[1]]
     class_Nk, first_N1 = class_Nk[:, :k], logit_Nk[:, :1]
-    rest_N = torch.sub(logits_NC, first_N1, out=scratch).scatter_(1, class_Nk, -torch.inf).exp_().sum(1).log_()
+    mass_NC = torch.sub(logits_NC, first_N1, out=scratch).scatter_(1, class_Nk, -torch.inf).exp_()
+    rest_N = (mass_NC.mul_(_MASS).round_().sum(1, dtype=torch.float64) / _MASS).log_().float()
     return low.isfinite() & high.isfinite(), (class_Nk, logit_Nk[:, :k] - first_N1, rest_N)
 
 

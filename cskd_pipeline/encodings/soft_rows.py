@@ -100,8 +100,9 @@ def unpack(stored: StoredRows, layout: SoftLayout, *, page: int, count: int) -> 
     """
     packed = stored.rows
     if packed.dtype != np.uint8 or packed.shape[1:] != (layout.row_bytes,) or len(packed) % page or len(packed) < count:
-        raise _damaged(
-            f"rows of {packed.dtype} {packed.shape}, expected pages of {page} x {layout.row_bytes} for {count} crops"
+        raise DataError(
+            f"no soft targets: rows of {packed.dtype} {packed.shape}, expected pages of {page} x {layout.row_bytes} "
+            f"for {count} crops"
         )
     rows = np.empty((count, layout.row_bytes), np.uint8)
     for first in range(0, count, page):  # a page at a time stays in the processor's cache
@@ -183,4 +184,4 @@ def _check_steps(step: Bytes, kept: npt.NDArray[np.bool_], layout: SoftLayout, *
 
 
 def _damaged(found: str) -> DataError:
-    return DataError(f"stored soft targets are damaged: {found} is wrong; run `cskd-pipeline verify` on the store")
+    return DataError(f"no soft targets: {found} is wrong")

@@ -57,7 +57,7 @@ def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, w
         MismatchError: the job is not the one that made the store.
     """
     header = store.header
-    header.require_same(job.header, where=str(store.path))
+    header.require_same(job.header, where=str(store.path), remedy="give what it was made of")
     units = [(seed, block) for seed in store.seeds() for block in store.committed(seed)]
     if not units:
         raise DataError(f"{store.path} holds no committed block; there is nothing to verify")

@@ -118,7 +118,7 @@ def main() -> None:
     "lock": descriptor}]}. Each table is written to `partial` and renamed to `path`; then its lock, held exclusively
     until now on behalf of the process that started this one, is made a shared one: the table may be used.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # some schedulers send them to every process; the parent decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
     job = json.loads(sys.stdin.buffer.readline())
@@ -130,7 +130,8 @@ def main() -> None:
         while todo:
             partial = Path(todo[0]["partial"])
             write_table(reader, SeedTable(**todo[0]["table"]), partial)
-            partial.rename(todo[0]["path"])
+            with _storage_errors(partial):
+                partial.rename(todo[0]["path"])
             fcntl.flock(todo.pop(0)["lock"], fcntl.LOCK_SH)
     except CskdError as error:
         outcome = {"error": type(error).__name__, "message": str(error)}

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ class Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[file.descriptor for file in tables.values()],
+            process_group=0,  # Ctrl-C and a scheduler's signals to the group are this process's to decide on
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert self._process.stdin is not None
@@ -73,9 +75,10 @@ class Decoder:
         said = self._process.stdout.read() if self._process.stdout else b""
         self.stop()
         if code < 0:
+            likely = ", most likely for want of memory" if -code == signal.SIGKILL else ""
             raise RetryError(
-                f"the process that decodes the labels of seed {self._seeds} was killed by signal {-code}, most likely "
-                "for want of memory; free some, or do without decoded tables with --label-memory low"
+                f"the process that decodes the labels of seed {self._seeds} was killed by signal {-code}{likely}; "
+                "try again, or do without decoded tables with --label-memory low"
             )
         if code:
             raise RuntimeError(

@@ -36,7 +36,7 @@ def scratch_folder(chosen: Path | None, *, needed: int, present: Callable[[Path]
     refused = []
     for parent, share in candidates.items():
         try:
-            folder = _own_folder(parent)
+            folder = own_folder(parent)
             free = shutil.disk_usage(folder).free
             room = int(share * (free + present(folder)))
         except OSError as error:
@@ -51,7 +51,7 @@ def scratch_folder(chosen: Path | None, *, needed: int, present: Callable[[Path]
     )
 
 
-def _own_folder(parent: Path) -> Path:
+def own_folder(parent: Path) -> Path:
     """The folder `cskd-UID` of this user, which nobody else can read or write.
 
     Raises:

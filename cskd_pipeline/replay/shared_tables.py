@@ -15,7 +15,7 @@ from cskd_pipeline.records.durable import writing
 from cskd_pipeline.records.frozen import digest_json
 from cskd_pipeline.replay.decode_program import LabelReader, SeedTable, table_spec
 from cskd_pipeline.replay.decoder import Decoder
-from cskd_pipeline.replay.scratch import scratch_folder
+from cskd_pipeline.replay.scratch import own_folder, scratch_folder
 from cskd_pipeline.replay.table_file import TableFile, sweep
 
 _POLL_S = 0.02
@@ -34,7 +34,8 @@ class SharedTables:
     """Files in a scratch folder that every process maps and the first to need a table has decoded.
 
     While an epoch trains, the tables of the next are decoded; those of the last are deleted when their last user lets
-    go. So a node holds two epochs' tables, however many seeds, ranks and runs there are.
+    go. So a node holds two epochs' tables, however many seeds and ranks there are; runs share them where they train
+    on the same seed (for `hard`, at the same ratio) at the same time.
     """
 
     def __init__(self, reader: LabelReader, *, scratch: Path | None = None) -> None:
@@ -53,7 +54,7 @@ class SharedTables:
         if self._folder is None:
             self._folder = self._find_folder({*wanted, *upcoming})
         with writing(self._folder):
-            self._folder.mkdir(mode=0o700, exist_ok=True)  # systems tidy up temporary files, and logins that end
+            own_folder(self._folder.parent)  # systems tidy up temporary files, and logins that end
             for table in set(self._held) - {*wanted, *upcoming}:
                 self._let_go(table)
             sweep(self._folder)

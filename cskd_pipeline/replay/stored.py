@@ -126,7 +126,8 @@ def _serving(store: LabelReader, needs: frozenset[str]) -> list[str]:
     if missing:
         raise MismatchError(
             f"{store.path} holds no {' and no '.join(missing)} targets (it has {', '.join(store.encodings)}), the "
-            f"objective needs them; choose another objective, or precompute with --targets {','.join(sorted(needs))}"
+            "objective needs them; choose another objective, or make a new store with "
+            f"--targets {','.join(sorted(needs))}"
         )
     return sorted({name for name in chosen.values() if name is not None})
 

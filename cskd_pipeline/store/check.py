@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.store import layout
@@ -55,8 +56,12 @@ def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]
             bad = True
             yield BadFile(seed, block, str(path), f"{found}, committed was {expected}")
     if not bad:
-        for name in store.encodings:
+        readings: dict[str, Callable[[], object]] = {
+            name: functools.partial(store.read, seed, block, name) for name in store.encodings
+        }
+        readings[layout.CROP_CRC.name] = functools.partial(store.read_crop_crc, seed, block)
+        for name, read in readings.items():
             try:
-                store.read(seed, block, name)
+                read()
             except DataError as error:
                 yield BadFile(seed, block, str(seed_folder / name), str(error))

@@ -47,7 +47,9 @@ class Commit(Record):
             for facts in self.files.values()
         )
         fidelity = isinstance(self.fidelity, dict) and all(
-            isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
+            isinstance(values, dict)
+            and all(isinstance(value, int | float) for value in values.values())
+            and values.get("crops", 0) >= 1
             for values in self.fidelity.values()
         )
         if not (whole and files and fidelity and isinstance(self.versions, dict)):
@@ -55,7 +57,7 @@ class Commit(Record):
 
     def write(self, path: Path) -> None:
         """Put the commit on stable storage."""
-        text = json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
+        text = json.dumps({**self.to_json(), "digest": self.digest()}, indent=1, sort_keys=True) + "\n"
         write_atomic(path, lambda file: file.write(text.encode()))
 
     @classmethod
@@ -66,8 +68,13 @@ class Commit(Record):
             DataError: it is not one.
         """
         try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, UsageError) as error:
+            values = json.loads(path.read_text())
+            digest = values.pop("digest")
+            commit = cls.from_json(values)
+            if digest != commit.digest():
+                raise ValueError("it was changed after it was written")
+            return commit
+        except (OSError, AttributeError, KeyError, ValueError, TypeError, UsageError) as error:
             raise DataError(
                 f"commit file {path} cannot be read ({error}); delete it and run precompute again to redo the block"
             ) from error
@@ -95,8 +102,9 @@ def mean_fidelity(parts: Iterable[Fidelity]) -> Fidelity:
         for name, values in part.items():
             sums = total.setdefault(name, {"crops": 0})
             sums["crops"] += values["crops"]
-            for key in values.keys() - {"crops"}:
-                sums[key] = sums.get(key, 0.0) + values[key] * values["crops"]
+            for key, value in values.items():
+                if key != "crops":
+                    sums[key] = sums.get(key, 0.0) + value * values["crops"]
     return {
         name: {key: value if key == "crops" else value / sums["crops"] for key, value in sums.items()}
         for name, sums in total.items()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from cskd_pipeline.encodings import Encoding, encodings_from_json
 from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.records.checks import require_range
 from cskd_pipeline.records.frozen import Record
 
 FORMAT = "cskd-labels"
@@ -23,7 +25,7 @@ class StoreHeader(Record):
         teacher: tag, weights digest, arguments, input normalisation, precision, chunk, global source.
         grid: H, W.
         encodings: what is stored of the targets: name of the encoding (and of its array) -> settings.
-        block: samples per block, the unit of commitment; a multiple of 1,024 rows is one shard.
+        block: samples per block, the unit of commitment: one shard of every array.
         format: always "cskd-labels".
         format_version: 1.
     """
@@ -40,15 +42,40 @@ class StoreHeader(Record):
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise UsageError(f"a label store has format {FORMAT!r}, found {self.format!r}")
-        if self.format_version != FORMAT_VERSION:
-            raise UsageError(f"this version reads format {FORMAT_VERSION}, found {self.format_version!r}")
+        require_range("format_version", self.format_version, low=FORMAT_VERSION, high=FORMAT_VERSION, whole=True)
+        for name in ("recipe", "data", "teacher", "encodings"):
+            if not isinstance(getattr(self, name), dict):
+                raise UsageError(f"{name} of a label store has named fields, found {getattr(self, name)!r}")
         for name in ("name", "split", "samples", "classes", "digest"):
             if name not in self.data:
                 raise UsageError(f"a label store says which data it belongs to; {name} is missing")
+        require_range("data: samples", self.data["samples"], low=1, whole=True)
+        require_range("data: classes", self.data["classes"], low=1, whole=True)
+        if not isinstance(self.grid, tuple) or len(self.grid) != 2:
+            raise UsageError(f"the grid of a label store has a height and a width, found {self.grid!r}")
+        for side in self.grid:
+            require_range("grid", side, low=1, whole=True)
         if not self.encodings or not all(isinstance(settings, dict) for settings in self.encodings.values()):
             raise UsageError(f"a label store holds at least one encoding with its settings, found {self.encodings!r}")
-        if self.block < 2 or self.block % 2:
+        require_range("block", self.block, low=2, whole=True)
+        if self.block % 2:
             raise UsageError(f"a block needs an even number of samples, found {self.block}")
+
+    def decoded_encodings(self) -> dict[str, Encoding]:
+        """What is stored of the targets, by name.
+
+        Raises:
+            UsageError: a name or a setting is unknown, or one says other sizes than the rest of the header.
+        """
+        encodings = encodings_from_json(self.encodings)
+        sizes = self.grid[0] * self.grid[1], self.data["classes"]
+        for name, encoding in encodings.items():
+            if (encoding.positions, encoding.classes) != sizes:
+                raise UsageError(
+                    f"encoding {name} has {encoding.positions} positions and {encoding.classes} classes, "
+                    f"grid and data have {sizes[0]} and {sizes[1]}"
+                )
+        return encodings
 
     @property
     def samples(self) -> int:
@@ -64,8 +91,13 @@ class StoreHeader(Record):
         """The samples of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.samples))
 
-    def require_same(self, wanted: StoreHeader, *, where: str) -> None:
+    def require_same(self, wanted: StoreHeader, *, where: str, remedy: str) -> None:
         """Nothing, if `wanted` describes this store.
+
+        Args:
+            wanted: what was asked for.
+            where: the store's name in the error.
+            remedy: what to do, in the error.
 
         Raises:
             MismatchError: it does not; every differing field is named with both values.
@@ -77,7 +109,7 @@ class StoreHeader(Record):
                 + "; ".join(
                     f"{name} is {ours} in the store, {theirs} was asked for" for name, ours, theirs in differences
                 )
-                + "; use the same settings, or another --out for a new store"
+                + f"; {remedy}"
             )
 
 

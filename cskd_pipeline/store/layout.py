@@ -51,3 +51,9 @@ def shard_file(seed_folder: Path, field: FieldSpec, block: int) -> Path:
 def spill_folder(seed_folder: Path, field: FieldSpec, block: int) -> Path:
     """The folder of a block's spill array, which exists only where rows overflowed."""
     return seed_folder / spill_name(field) / spill_array(block)
+
+
+def spill_files(seed_folder: Path, field: FieldSpec, block: int) -> list[Path]:
+    """The files of a block's spill array: its metadata and its one chunk."""
+    folder = spill_folder(seed_folder, field, block)
+    return [folder / "zarr.json", folder / "c" / "0"]

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from cskd_pipeline.encodings import FieldSpec, Records, StoredRows, encodings_from_json
+from cskd_pipeline.encodings import FieldSpec, Records, StoredRows
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.store import layout
+from cskd_pipeline.store.arrays import Array, damaged, open_field
 from cskd_pipeline.store.commit import Commit, commit_path
 from cskd_pipeline.store.opening import read_header
 
@@ -30,10 +31,10 @@ class StoreReader:
         self.header = read_header(path)
         self.digest = self.header.digest()
         try:
-            self.encodings = encodings_from_json(self.header.encodings)
+            self.encodings = self.header.decoded_encodings()
         except UsageError as error:
             raise DataError(f"the attributes of {path} are damaged ({error})") from error
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._arrays: dict[str, Array] = {}
 
     def seeds(self) -> list[int]:
         """Every seed of which something is committed, ascending."""
@@ -88,7 +89,23 @@ class StoreReader:
                 f"{path} commits block {commit.block} of seed {commit.seed}, not block {block} of seed {seed}; "
                 f"put it back where it was, or delete it and run precompute again"
             )
+        wrong = self._files(seed, block, commit) ^ commit.files.keys()
+        if wrong:
+            raise DataError(
+                f"{path} does not list the files of its block ({', '.join(sorted(wrong))} missing or too many); "
+                "delete it and run precompute again to redo the block"
+            )
         return commit
+
+    def _files(self, seed: int, block: int, commit: Commit) -> set[str]:
+        """The files that a commit of this block lists; spilled bytes are there or not, but if so in two files."""
+        folder = self.path / layout.seed_name(seed)
+        files = [layout.shard_file(folder, layout.CROP_CRC, block)]
+        for encoding in self.encodings.values():
+            files.append(layout.shard_file(folder, encoding.field, block))
+            if _spills(encoding.field, commit):
+                files += layout.spill_files(folder, encoding.field, block)
+        return {file.relative_to(folder).as_posix() for file in files}
 
     def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
         """The records of a committed block in one of its encodings.
@@ -106,18 +123,21 @@ class StoreReader:
         commit = self.commit(seed, block)
         array = self._array(seed, encoding.field)
         page = int(array.chunks[0])
-        begin, end, _ = (rows or slice(None)).indices(commit.rows[1] - commit.rows[0])
-        first, last = begin // page * page, -(-end // page) * page
+        count = commit.rows[1] - commit.rows[0]
+        begin, end, _ = (rows or slice(None)).indices(count)
+        first = min(begin, count - 1) // page * page
+        last = max(first + page, -(-end // page) * page)
         stored = StoredRows(
             self._read(seed, encoding.field, block, commit, slice(first, last)),
-            self._read_spill(seed, encoding.field, block)
-            if any(file.startswith(layout.spill_name(encoding.field) + "/") for file in commit.files)
+            self._read_spill(seed, encoding.field, block, commit)
+            if _spills(encoding.field, commit)
             else np.empty(0, np.uint8),
+            whole=first == 0 and last >= count,
         )
         try:
-            records = encoding.unpack(stored, page=page, count=min(last, commit.rows[1] - commit.rows[0]) - first)
+            records = encoding.unpack(stored, page=page, count=min(last, count) - first)
         except DataError as error:
-            raise _damaged(
+            raise damaged(
                 layout.shard_file(self.path / layout.seed_name(seed), encoding.field, block), str(error)
             ) from error
         return records if rows is None else records.take(np.arange(begin - first, end - first))
@@ -142,46 +162,39 @@ class StoreReader:
         try:
             values = np.asarray(array[first + rows.start : first + rows.stop])
         except Exception as error:  # zarr and the codecs raise many kinds for one thing: the shard is bad
-            raise _damaged(shard, str(error) or type(error).__name__) from error
-        if values.shape != (rows.stop - rows.start, *field.row_shape) or values.dtype != np.dtype(field.dtype):
-            raise _damaged(shard, f"rows of {values.dtype} {values.shape[1:]}, not {field.dtype} {field.row_shape}")
+            raise damaged(shard, str(error) or type(error).__name__) from error
         return values
 
-    def _read_spill(self, seed: int, field: FieldSpec, block: int) -> npt.NDArray[np.uint8]:
-        folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
+    def _read_spill(self, seed: int, field: FieldSpec, block: int, commit: Commit) -> npt.NDArray[np.uint8]:
+        seed_folder = self.path / layout.seed_name(seed)
+        for file in layout.spill_files(seed_folder, field, block):
+            _require_size(file, commit.files[file.relative_to(seed_folder).as_posix()]["bytes"])
+        folder = layout.spill_folder(seed_folder, field, block)
         try:
             array = zarr.open_array(folder, mode="r", zarr_format=3)
-            if not (folder / "c" / "0").exists():
-                raise FileNotFoundError("its chunk is missing")
-            return np.asarray(array[:], np.uint8)
+            if array.ndim != 1 or array.dtype != np.uint8 or array.chunks != array.shape or array.shape[0] >= 1 << 32:
+                raise ValueError(f"a spill of {array.dtype} {array.shape} in chunks of {array.chunks}")
+            return np.asarray(array[:])
         except Exception as error:
-            raise _damaged(folder, str(error) or type(error).__name__) from error
+            raise damaged(folder, str(error) or type(error).__name__) from error
 
-    def _array(self, seed: int, field: FieldSpec) -> zarr.Array[Any]:
+    def _array(self, seed: int, field: FieldSpec) -> Array:
         name = f"{layout.seed_name(seed)}/{field.name}"
         if name not in self._arrays:
-            try:
-                array = zarr.open_array(self.path / name, mode="r", zarr_format=3)
-            except Exception as error:
-                raise _damaged(self.path / name / "zarr.json", str(error) or type(error).__name__) from error
-            if not array.chunks or self.header.block % int(array.chunks[0]):
-                raise _damaged(
-                    self.path / name / "zarr.json", f"chunks of {array.chunks}, a block is {self.header.block}"
-                )
-            self._arrays[name] = array
+            self._arrays[name] = open_field(self.path / layout.seed_name(seed), field, self.header)
         return self._arrays[name]
+
+
+def _spills(field: FieldSpec, commit: Commit) -> bool:
+    return any(name.startswith(layout.spill_name(field) + "/") for name in commit.files)
 
 
 def _require_size(file: Path, expected: int | None) -> None:
     # zarr reads a missing or empty shard as fill values without a word.
     size = file.stat().st_size if file.exists() else 0
     if size != expected:
-        raise _damaged(file, f"{size} bytes, {expected} were committed")
+        raise damaged(file, f"{size} bytes, {expected} were committed")
 
 
 def _phrase(seeds: list[int]) -> str:
     return "the complete seeds " + ", ".join(map(str, seeds)) if seeds else "a complete seed (there is none yet)"
-
-
-def _damaged(path: Path, found: str) -> DataError:
-    return DataError(f"{path} is damaged ({found}); delete its block's commit file and run precompute again to redo it")

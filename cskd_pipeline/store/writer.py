@@ -13,17 +13,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import ZstdCodec
 
-from cskd_pipeline.encodings import FieldSpec, Records, encodings_from_json
-from cskd_pipeline.errors import RetryError
+from cskd_pipeline.encodings import FieldSpec, Records
+from cskd_pipeline.errors import DataError, RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.store import layout
+from cskd_pipeline.store.arrays import ZSTD, fill_value, open_field, write_metadata
 from cskd_pipeline.store.commit import Commit, Fidelity, commit_path, file_facts
 from cskd_pipeline.store.header import StoreHeader
 from cskd_pipeline.store.opening import LOCK, is_store, read_header, require_store_or_room
-
-_ZSTD = ZstdCodec(level=3, checksum=True)  # the checksum is what makes a flipped bit an error
 
 
 class StoreWriter:
@@ -42,7 +40,7 @@ class StoreWriter:
             RetryError: the storage refuses, or another process is writing.
         """
         self.path, self.header = path, header
-        self.encodings = encodings_from_json(header.encodings)
+        self.encodings = header.decoded_encodings()
         with writing(path):
             require_store_or_room(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -54,7 +52,8 @@ class StoreWriter:
                 raise RetryError(f"another process is writing to {path}; wait for it, or stop it") from None
             try:
                 if is_store(path):
-                    read_header(path).require_same(header, where=str(path))
+                    remedy = "use the same settings, or another --out for a new store"
+                    read_header(path).require_same(header, where=str(path), remedy=remedy)
                     self._root = zarr.open_group(path, mode="a", zarr_format=3)
                 else:  # in one step: there is no group without its attributes, whenever the process ends
                     self._root = zarr.create_group(path, zarr_format=3, attributes=header.to_json())
@@ -113,7 +112,7 @@ class StoreWriter:
             self._ensure_seed(seed)
             files = [*self._write_field(seed, layout.CROP_CRC, block, crop_crc)]
             for name, encoding in self.encodings.items():
-                page = layout.chunk_rows(encoding.field, self.header.block)
+                page = int(open_field(folder, encoding.field, self.header).chunks[0])
                 stored = encoding.pack(records[name], page=page)
                 files += self._write_field(seed, encoding.field, block, stored.rows)
                 files += self._write_spill(seed, encoding.field, block, stored.spill)
@@ -131,36 +130,21 @@ class StoreWriter:
         if not (folder / "zarr.json").exists():
             self._root.require_group(name)
         for field in (layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())):
-            if not (folder / field.name / "zarr.json").exists():
-                self._create_array(name, field)
+            try:
+                open_field(folder, field, self.header)
+            except DataError:  # missing or damaged
+                write_metadata(folder, field, self.header)
         (folder / "commits").mkdir(exist_ok=True)
         sync(folder)
         sync(self.path)
-
-    def _create_array(self, seed_group: str, field: FieldSpec) -> None:
-        padded = self.header.blocks * self.header.block
-        dtype = np.dtype(field.dtype)
-        self._root.create_array(
-            f"{seed_group}/{field.name}",
-            shape=(padded, *field.row_shape),
-            shards=(self.header.block, *field.row_shape),
-            chunks=(layout.chunk_rows(field, self.header.block), *field.row_shape),
-            dtype=dtype,
-            compressors=[_ZSTD],
-            fill_value=_fill(dtype),
-            config={"write_empty_chunks": True},
-            overwrite=True,
-        )
-        sync(self.path / seed_group / field.name / "zarr.json")
 
     def _write_field(self, seed: int, field: FieldSpec, block: int, rows: npt.NDArray[Any]) -> Iterator[Path]:
         folder = self.path / layout.seed_name(seed)
         shard = layout.shard_file(folder, field, block)
         shard.unlink(missing_ok=True)  # zarr would try to merge with a torn shard
-        padded = np.full((self.header.block, *field.row_shape), _fill(rows.dtype), rows.dtype)
+        padded = np.full((self.header.block, *field.row_shape), fill_value(rows.dtype), rows.dtype)
         padded[: len(rows)] = rows
-        array = self._root[f"{layout.seed_name(seed)}/{field.name}"]
-        assert isinstance(array, zarr.Array)
+        array = open_field(folder, field, self.header, mode="r+").with_config({"write_empty_chunks": True})
         array[block * self.header.block : (block + 1) * self.header.block] = padded
         yield shard
 
@@ -176,17 +160,12 @@ class StoreWriter:
             shape=spill.shape,
             chunks=spill.shape,
             dtype=np.uint8,
-            compressors=[_ZSTD],
+            compressors=[ZSTD],
             fill_value=255,
             config={"write_empty_chunks": True},
         )
         array[:] = spill
-        yield folder / "zarr.json"
-        yield folder / "c" / "0"
-
-
-def _fill(dtype: np.dtype[Any]) -> Any:
-    return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+        yield from layout.spill_files(self.path / layout.seed_name(seed), field, block)
 
 
 def _sync_up_to(file: Path, top: Path) -> None:

@@ -403,7 +403,20 @@ CASES: dict[str, Case] = {
         precompute("--targets", "hart,soft")
     ),
     "targets: empty": case(USAGE, "--targets names ''")(precompute("--targets", "hard,")),
+    "targets: twice": case(USAGE, "--targets names hard twice")(precompute("--targets", "hard,hard")),
     "targets: setting of no form": case(USAGE, "not of the form soft.k=8")(precompute("--target-arg", "k=3")),
+    "targets: setting of an unknown one": case(USAGE, "'sofft'", "did you mean 'soft'")(
+        precompute("--target-arg", "sofft.k=8")
+    ),
+    "targets: setting that is measured": case(USAGE, "no setting 'positions'")(
+        precompute("--target-arg", "soft.positions=3")
+    ),
+    "targets: settings that do not fit": case(USAGE, "a palette of 20 has no room for global_k 48")(
+        precompute("--target-arg", "soft.palette=20")
+    ),
+    "targets: palette of another kind": case(USAGE, "soft", "palette", "many")(
+        precompute("--target-arg", "soft.palette=many")
+    ),
     "targets: setting of what is not stored": case(USAGE, "full.dtype sets what", "add full")(
         precompute("--target-arg", "full.dtype=float32")
     ),

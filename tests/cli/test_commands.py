@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,71 @@ def test_seeds_are_added_to_a_store(
     assert verified.code == 0, verified.err
     assert "11 blocks checked, bad files: 0" in verified.out
     assert "crops recomputed, differences: 0" in verified.out
+
+
+def test_more_seeds_get_the_targets_that_the_store_has(
+    toy: Path, tmp_path: Path, command: Any, precompute: list[object]
+) -> None:
+    hard = [*precompute, "--out", tmp_path / "hard.zarr"]
+    assert command(*hard, "--targets", "hard", "--seeds", "0").code == 0
+    assert command(*hard, "--seeds", "1").code == 0
+    summary = json.loads(command("inspect", tmp_path / "hard.zarr", "--json").out)
+    assert summary["complete_seeds"] == [0, 1] and list(summary["header"]["encodings"]) == ["hard"]
+    refused = command(*hard, "--seeds", "2", "--targets", "hard,soft")
+    assert refused.code == 4 and "encodings.soft is absent in the store" in refused.error
+
+
+def test_inspect_shows_the_fidelity_of_few_seeds_and_the_mean_of_many(
+    finished_store: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = command("inspect", finished_store).out
+    assert "fidelity   seed 0, hard: agreement 1 (on 62 crops)" in text and "seed 1, hard" in text
+    monkeypatch.setattr("cskd_pipeline_cli.inspect_command.MAX_SEEDS", 1)
+    text = command("inspect", finished_store).out
+    assert "mean of 2 seeds (--json has each), hard: agreement 1 (on 124 crops)" in text and "seed 1" not in text
+
+
+def test_verify_notices_hard_targets_that_are_not_the_argmax(
+    store: Path, toy: Path, command: Any, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cskd_pipeline.precompute import Recomputed
+
+    again = Recomputed(16, [], {"hard": {"crops": 16, "agreement": 0.9999}})
+    monkeypatch.setattr("cskd_pipeline.precompute.recompute", lambda *_, **__: again)
+    outcome = command(
+        *["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
+    )
+    assert outcome.code == 3
+    assert "hard targets are not the argmax of the teacher's logits" in outcome.error
+
+
+def test_labels_are_kept_as_the_user_asks(
+    finished_store: Path, tmp_path: Path, command: Any, train: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cskd_pipeline.errors import RetryError
+
+    def refuse(*_: object, **asked: object) -> None:
+        raise RetryError(f"{asked['memory']} {asked['scratch']}")
+
+    monkeypatch.setattr("cskd_pipeline.replay.stored.label_tables", refuse)
+    words = [*train, "--labels", finished_store, "--out", tmp_path / "run"]
+    assert "tables None" in command(*words).error
+    asked = command(*words, "--label-memory", "low", "--scratch", tmp_path)
+    assert f"low {tmp_path}" in asked.error
+
+
+def test_a_run_that_found_no_room_for_its_labels_goes_on_as_the_error_says(
+    finished_store: Path, tmp_path: Path, command: Any, train: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cskd_pipeline.replay.tables.SMALL_BYTES", -1)
+    words = [*train, "--labels", finished_store, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+        failed = command(*words, "--scratch", tmp_path)
+    assert failed.code == 75 and "--scratch" in failed.error and "--resume" in failed.error
+    gone_on = command(*words, "--scratch", tmp_path, "--resume")
+    assert gone_on.code == 0, gone_on.err
+    assert list(tmp_path.glob("cskd-*/*")) == []
 
 
 def test_verify_notices_that_the_images_have_changed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -258,10 +259,76 @@ def test_a_page_with_other_lengths_is_refused(row_bytes: int, way: str) -> None:
     if row_bytes:
         broken.append(StoredRows(stored.rows, stored.spill[:-1]))
     for damaged in broken:
-        with pytest.raises(DataError, match="damaged"):
+        with pytest.raises(DataError, match="no hard targets"):
             encoding.unpack(damaged, page=20, count=20)
-    with pytest.raises(DataError, match="damaged"):
-        encoding.unpack(stored, page=20, count=19)
+    for count in (19, 21):
+        with pytest.raises(DataError, match="no hard targets"):
+            encoding.unpack(stored, page=20, count=count)
+
+
+def test_a_page_may_be_exactly_full(way: str) -> None:
+    records = page_of(HardEncoding(positions=4, classes=10))[0].take(np.array([0]))
+    length = 24 + 1 + 4 + 2 * len(records.palette_N) + 3 * len(records.start_M)
+    for row_bytes, spilled in ((length, 0), (length - 1, length - 24)):
+        encoding = HardEncoding(positions=4, classes=10, row_bytes=row_bytes)
+        stored = encoding.pack(records, page=1)
+        assert len(stored.spill) == spilled
+        assert same(encoding.unpack(stored, page=1, count=1), records)
+
+
+def test_a_spill_holds_the_pages_in_order_and_nothing_else(way: str) -> None:
+    encoding = HardEncoding(positions=4, classes=10, row_bytes=24)
+    records, _ = page_of(encoding)
+    stored = encoding.pack(records, page=5)
+    header = stored.rows.reshape(4, -1)[:, :24].copy().view("<u4")
+    assert (header[:, 3] == 4).all() and header[-1, 4:].sum() == len(stored.spill)
+    second = stored.rows[5:10]
+    assert same(
+        encoding.unpack(StoredRows(second, stored.spill, whole=False), page=5, count=5), records.take(np.arange(5, 10))
+    )
+
+    def with_offsets(offsets: list[int]) -> npt.NDArray[np.uint8]:
+        rows = stored.rows.copy()
+        rows.reshape(4, -1)[:, 16:20] = np.array(offsets, "<u4").view(np.uint8).reshape(4, 4)
+        return rows
+
+    first, length = header[:, 4].tolist(), header[0, 5]
+    gap = np.insert(stored.spill, length, 7)
+    for rows, spill in (
+        (stored.rows, np.append(stored.spill, np.uint8(7))),
+        (with_offsets([first[0], *(x + 1 for x in first[1:])]), gap),
+        (with_offsets([x + 1 for x in first]), np.insert(stored.spill, 0, 7)),
+        (stored.rows[:15], stored.spill),
+    ):
+        with pytest.raises(DataError, match="no hard targets"):
+            encoding.unpack(StoredRows(rows, spill), page=5, count=len(rows))
+
+
+def test_a_page_that_spills_without_need_is_refused(way: str) -> None:
+    encoding = HardEncoding(positions=4, classes=10)
+    _, stored = page_of(encoding)
+    page = stored.rows.reshape(-1)
+    length = int(np.flatnonzero(page != 255)[-1]) + 1 - 24
+    moved = np.full_like(page, 255)
+    moved[:24] = page[:24]
+    moved[12:24] = np.array([4, 0, length], "<u4").view(np.uint8)
+    with pytest.raises(DataError, match="no hard targets: a page with flags 4"):
+        encoding.unpack(StoredRows(moved.reshape(20, -1), page[24 : 24 + length]), page=20, count=20)
+
+
+@pytest.mark.parametrize("changes", [255, 256])
+def test_counts_and_palettes_on_the_edge_of_a_byte_round_trip(changes: int, way: str) -> None:
+    records = HardRecords(
+        np.array([changes + 1]),
+        np.arange(changes + 1, dtype=np.uint16),
+        np.array([[changes]], np.uint16),
+        np.arange(1, changes + 1, dtype=np.uint16),
+        np.arange(changes, dtype=np.uint16) * 3,
+    )
+    encoding = HardEncoding(positions=1, classes=300, row_bytes=2000)
+    stored = encoding.pack(records, page=1)
+    assert stored.rows[0, :24].view("<u4")[3] == (3 if changes == 256 else 0)
+    assert same(encoding.unpack(stored, page=1, count=1), records)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -270,8 +337,7 @@ def test_a_damaged_page_is_refused_or_says_the_same(data: st.DataObject) -> None
     encoding = HardEncoding(positions=4, classes=10)
     records, stored = page_of(encoding)
     rows = stored.rows.copy()
-    body = 24 + 20 + 80 + 2 * len(records.palette_N) + 3 * len(records.start_M)
-    rows.reshape(-1)[data.draw(st.integers(0, body - 1))] ^= data.draw(st.integers(1, 255))
+    rows.reshape(-1)[data.draw(st.integers(0, rows.size - 1))] ^= data.draw(st.integers(1, 255))
     for kernels in (hard.kernels(), None):
         try:
             found = _unpacked(encoding, StoredRows(rows, stored.spill), kernels)
@@ -297,6 +363,7 @@ def _unpacked(encoding: HardEncoding, stored: StoredRows, kernels: object) -> Ha
         ("code_M", lambda x, r: x.__setitem__(0, 2), "out of order"),
         ("code_M", lambda x, r: x.__setitem__(0, 0), "wins already|out of order"),
         ("start_M", lambda x, r: x.__setitem__(slice(0, 2), x[1::-1].copy()), "do not ascend"),
+        ("start_M", lambda x, r: x.__setitem__(1, x[0]), "do not ascend"),
         ("colours_n", lambda x, r: x.__setitem__(slice(None), [x[0] + 1, *x[1:-1], x[-1] - 1]), "palette"),
     ],
 )

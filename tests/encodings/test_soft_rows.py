@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cskd_pipeline.encodings import SoftEncoding, StoredRows
 from cskd_pipeline.encodings.fixed_rows import FixedRows
+from cskd_pipeline.encodings.soft_encode import _leaders
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.losses import densify, global_on_palette, on_palette, soft_fidelity
 from cskd_pipeline.records.ratio import RATIO_STEPS
@@ -178,6 +179,27 @@ def test_any_finite_logits_round_trip_and_decode_to_finite_distributions(
     assert all(np.isfinite(values).all() for values in soft_fidelity(targets, dense, global_).values())
 
 
+def test_the_mass_of_many_classes_does_not_depend_on_the_company() -> None:
+    # Libraries split a lone long sum over threads, and many short ones not.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        logits = torch.randn(8, 65_535, generator=torch.Generator().manual_seed(0)) * 3
+        together = _leaders(logits, 4).rest_N
+        alone = torch.cat([_leaders(logits[i : i + 1], 4).rest_N for i in range(8)])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(together, alone)
+
+
+def test_a_class_exactly_16_nats_below_the_first_is_kept() -> None:
+    logits = torch.tensor([8.0, -8.0, -8.00001, -20.0, -20.0, -20.0])
+    row = SMALL.encode(logits[None, None].expand(1, SMALL.positions, -1), logits[None]).rows[0]
+    fields = SMALL.layout.fields()
+    assert row[fields["shared"]][0] == 2
+    assert (row[fields["slot1"]] != 255).all() and (row[fields["slot2"]] == 255).all()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["dense", "global"])
 def test_logits_that_are_not_finite_are_refused(value: float, where: str) -> None:
@@ -193,6 +215,7 @@ def damage() -> list[tuple[str, int, int, str]]:
         ("shared", 0, 0, "size of a palette"),
         ("shared", 0, 3, "size of a palette"),
         ("others", 0, 200, "size of a palette"),
+        ("others", 0, 5, "size of a palette"),
         ("palette_low", 0, 10, "does not exist"),
         ("palette_high", 0, 1, "does not exist"),
         ("palette_low", 1, 2, "twice in a palette"),
@@ -230,11 +253,11 @@ def test_damaged_rows_are_refused(field: str, byte: int, value: int, message: st
 def test_pages_of_another_form_are_refused() -> None:
     stored = SMALL.pack(SMALL.encode(*teacher(3, 2, 6)), page=4)
     for rows in (stored.rows[:3], stored.rows[:, 1:], stored.rows.astype(np.int16), stored.rows[:0]):
-        with pytest.raises(DataError, match="damaged"):
+        with pytest.raises(DataError, match="no soft targets: rows of"):
             SMALL.unpack(StoredRows(rows, stored.spill), page=4, count=3)
     with pytest.raises(DataError, match="more crops"):
         SMALL.unpack(stored, page=4, count=2)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="no soft targets"):
         SMALL.unpack(StoredRows(np.full_like(stored.rows, 255), stored.spill), page=4, count=3)
 
 
@@ -264,7 +287,9 @@ def test_random_bytes_are_refused_or_decode_to_finite_distributions() -> None:
         ({"classes": 65536}, "classes must be at most 65535"),
         ({"palette": 256}, "palette must be at most 255"),
         ({"k": 0}, "k must be at least 1"),
-        ({"global_k": 129}, "global_k must be at most 128"),
+        ({"global_k": 129}, "a palette of 128 has no room for global_k 129"),
+        ({"palette": "many"}, "palette must be a whole number"),
+        ({"palette": 20}, "a palette of 20 has no room for global_k 48"),
         ({"positions": 0}, "positions must be at least 1"),
     ],
 )

@@ -37,6 +37,7 @@ def test_shared_memory_is_taken_while_half_of_it_stays_free(disks: dict[str, int
     assert scratch_folder(None, needed=500, present=nothing) == tmp_path / "shm" / own
     assert scratch_folder(None, needed=501, present=nothing) == tmp_path / "tmp" / own
     assert scratch_folder(None, needed=501, present=lambda folder: 2) == tmp_path / "shm" / own
+    assert scratch_folder(None, needed=502, present=lambda folder: 2) == tmp_path / "tmp" / own
     assert scratch_folder(tmp_path / "mine", needed=1000, present=nothing) == tmp_path / "mine" / own
     scratch.SHARED_MEMORY.rename(tmp_path / "gone")  # a system without it
     assert scratch_folder(None, needed=1, present=nothing) == tmp_path / "tmp" / own

@@ -202,6 +202,23 @@ def test_after_the_decoding_process_is_killed_the_same_can_be_tried_again(
     assert tables.entries(seed_tables(2)[0], SAMPLES_N)[0, 0] == 4000 + 99 * 13
 
 
+def test_signals_to_the_group_do_not_reach_the_decoding_process(reader: MadeUpReader, tables: SharedTables) -> None:
+    (reader.path / "hang-2").touch()
+    tables.prepare(seed_tables(1), seed_tables(2))
+    eventually(lambda: log(reader)[-1][1] == "2")
+    assert os.getpgid(int(log(reader)[-1][0])) != os.getpgid(0)
+
+
+def test_a_decoding_process_that_fails_is_a_bug(
+    tables: SharedTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text("import sys; sys.exit(3)")
+    monkeypatch.setattr(decoder, "PROGRAM", program)
+    with pytest.raises(RuntimeError, match="seed 1 failed"):
+        tables.prepare(seed_tables(1), [])
+
+
 def test_what_a_killed_process_leaves_is_replaced_and_removed(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:

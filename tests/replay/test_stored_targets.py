@@ -15,6 +15,7 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW
 from cskd_pipeline.encodings.fixed_rows import FixedRows
 from cskd_pipeline.encodings.full import FullEncoding
+from cskd_pipeline.encodings.soft import SoftEncoding
 from cskd_pipeline.errors import DataError, MismatchError
 from cskd_pipeline.records.targets import Targets
 from cskd_pipeline.replay import Canary, StoredTargets, decoder, tables
@@ -96,6 +97,14 @@ def test_the_best_stored_encoding_serves_each_need(
     stored = StoredTargets(MadeUpReader(tmp_path, names), needs=frozenset(needs), canary=Canary(0))
     stored.prepare([0], ratio_steps=0)
     assert sorted(values(stored.targets(crops([0], [1]), ratio_steps=0, device=CPU))) == fields
+
+
+def test_exact_soft_targets_are_preferred_to_compact_ones(reader: MadeUpReader) -> None:
+    soft = SoftEncoding(positions=4, classes=CLASSES)
+    reader.encodings = {"soft": soft, "full": reader.encodings["full"]}
+    stored = StoredTargets(reader, needs=frozenset({"soft"}), canary=Canary(0))
+    stored.prepare([0], ratio_steps=0)
+    assert "logits_dense_BCHW" in values(stored.targets(crops([0], [1]), ratio_steps=0, device=CPU))
 
 
 def test_what_the_store_does_not_hold_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """docs/format.md is enough: a store is read here with zarr and NumPy alone, as that page says.
 
-Nothing of the package's reading side is used below "Reading"; what comes out is compared with brute force.
+The functions below "Reading" use nothing of the package; what comes out is compared with brute force.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -43,7 +44,7 @@ def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> N
     named = {encoding.name: encoding for encoding in encodings}
     header = StoreHeader(
         recipe={"name": "plain", "version": 1, "size": SIZE},
-        data={"name": "toy", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "ab12"},
+        data={"name": "Größe", "split": "train", "samples": SAMPLES, "classes": CLASSES, "digest": "ab12"},
         teacher={"model": "toy", "weights": "cd34"},
         grid=GRID,
         encodings=encodings_to_json(named),
@@ -68,6 +69,9 @@ def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> N
 
 def committed(seed_folder: Path, block: int) -> dict[str, Any]:
     commit: dict[str, Any] = json.loads((seed_folder / "commits" / f"{block:06d}.json").read_text())
+    others = {key: value for key, value in commit.items() if key != "digest"}
+    text = json.dumps(others, sort_keys=True, separators=(",", ":")).encode("ascii")
+    assert commit["digest"] == hashlib.blake2b(text, digest_size=8).hexdigest()
     for name, facts in commit["files"].items():
         content = (seed_folder / name).read_bytes()
         assert len(content) == facts["bytes"]

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from cskd_pipeline.encodings import (
     Encoding,
@@ -20,7 +22,9 @@ from cskd_pipeline.encodings import (
     encodings_to_json,
 )
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
+from cskd_pipeline.records.frozen import digest_json
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, check_files, default_block, summarise
+from cskd_pipeline.store.commit import file_facts
 
 SAMPLES, BLOCK, GRID, CLASSES = 150, 64, (2, 3), 11
 HARD = {"hard": HardEncoding(positions=6, classes=CLASSES, row_bytes=24)}  # full pages spill
@@ -118,18 +122,63 @@ def test_a_seed_whose_copy_was_cut_off_is_not_complete(tmp_path: Path) -> None:
         StoreReader(tmp_path / "s.zarr").require_complete([0])
 
 
+def change_commit(path: Path, block: int, **change: object) -> None:
+    """Write other values into a commit file, with the digest that belongs to them."""
+    file = path / f"seed-000000/commits/{block:06d}.json"
+    values = {**json.loads(file.read_text()), **change}
+    del values["digest"]
+    file.write_text(json.dumps({**values, "digest": digest_json(values)}))
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"files": []}, {"files": {"x": {}}}, {"rows": 3}, {"versions": None}, {"fidelity": {"hard": 1}}, {"extra": 1}],
+    [
+        {"files": []},
+        {"files": {"x": {}}},
+        {"rows": 3},
+        {"versions": None},
+        {"fidelity": {"hard": 1}},
+        {"fidelity": {"hard": {"agreement": 1.0}}},
+        {"fidelity": {"hard": {"agreement": 1.0, "crops": 0}}},
+        {"extra": 1},
+    ],
 )
 def test_a_commit_file_of_another_form_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
     write(tmp_path / "s.zarr", seeds=(0,))
-    path = tmp_path / "s.zarr/seed-000000/commits/000001.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    change_commit(tmp_path / "s.zarr", 1)
+    StoreReader(tmp_path / "s.zarr").read(0, 1, "hard")
+    change_commit(tmp_path / "s.zarr", 1, **change)
     with pytest.raises(DataError, match=r"000001\.json cannot be read"):
         StoreReader(tmp_path / "s.zarr").read(0, 1, "hard")
     with pytest.raises(DataError):
         summarise(StoreReader(tmp_path / "s.zarr"))
+
+
+def test_a_commit_file_whose_values_were_changed_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    file = tmp_path / "s.zarr/seed-000000/commits/000001.json"
+    file.write_text(file.read_text().replace('"agreement": 0.875', '"agreement": 0.975'))
+    with pytest.raises(DataError, match="changed after it was written"):
+        StoreReader(tmp_path / "s.zarr").commit(0, 1)
+    bad = [entry.path for _, _, entries in check_files(StoreReader(tmp_path / "s.zarr")) for entry in entries]
+    assert bad == [str(file)]
+
+
+def test_a_commit_that_names_other_rows_or_files_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    files = StoreReader(path).commit(0, 0).files
+    changes: list[dict[str, object]] = [{"rows": [0, 63]}, {"files": {**files, "/dev/zero": files["crop_crc/c/0"]}}]
+    changes += [{"files": {name: facts for name, facts in files.items() if name != left_out}} for left_out in files]
+    for change in changes:
+        change_commit(path, 0, **change)
+        for use in (lambda store: store.require_complete([0]), lambda store: store.read(0, 0, "hard")):
+            with pytest.raises(DataError, match=r"000000\.json"):
+                use(StoreReader(path))
+        bad = [entry.path for _, _, entries in check_files(StoreReader(path)) for entry in entries]
+        assert bad == [str(path / "seed-000000/commits/000000.json")]
+        change_commit(path, 0, rows=[0, 64], files=files)
+    StoreReader(path).require_complete([0])
 
 
 def test_a_rerun_gives_the_same_files(tmp_path: Path) -> None:
@@ -168,6 +217,122 @@ def test_rewriting_a_torn_block_heals_it(tmp_path: Path) -> None:
         writer.write_block(0, 1, *block_labels(HARD, 0, 1), versions=VERSIONS)
     assert shard.read_bytes() == whole
     assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
+
+
+def test_a_block_that_is_written_again_does_not_exist_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    with StoreWriter(tmp_path / "s.zarr", header()) as writer:
+
+        def power_cut(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("cskd_pipeline.store.writer._sync_up_to", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write_block(0, 1, *block_labels(HARD, 0, 1), versions=VERSIONS)
+    assert StoreReader(tmp_path / "s.zarr").committed(0) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["hard", "crop_crc"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"uint8"', '"uint9"'), ("uint", "int"), ("192", "128"), ("64", "32"), ("64", "24"), ("{", "")],
+)
+def test_damaged_metadata_is_found_and_healed_without_touching_other_blocks(
+    tmp_path: Path, name: str, old: str, new: str
+) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    metadata = path / "seed-000000" / name / "zarr.json"
+    whole = metadata.read_text()
+    if old not in whole:  # the dtype of the other array
+        old, new = '"uint32"', '"uint8"'
+    metadata.write_text(whole.replace(old, new))
+    found = [entries for _, _, entries in check_files(StoreReader(path))]
+    assert all(len(entries) == 1 and str(metadata) in entries[0].found for entries in found)
+    (path / "seed-000000/commits/000001.json").unlink()  # as the error says
+    with StoreWriter(path, header()) as writer:
+        writer.write_block(0, 1, *block_labels(HARD, 0, 1), versions=VERSIONS)
+    assert metadata.read_text() == whole
+    store = StoreReader(path)
+    assert all(not bad for _, _, bad in check_files(store))
+    assert store.read(0, 0, "hard").equal(block_labels(HARD, 0, 0)[0]["hard"]).all()
+
+
+def test_a_spill_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    folder = path / "seed-000000/hard_spill/000000"
+    files = StoreReader(path).commit(0, 0).files
+    spill = np.asarray(zarr.open_array(folder, mode="r")[:])
+
+    def replace(other: np.ndarray, chunks: tuple[int, ...]) -> None:
+        zarr.create_array(folder, shape=other.shape, dtype=other.dtype, chunks=chunks, overwrite=True)[:] = other
+        for name in ("zarr.json", "c/0"):
+            if (folder / name).is_file():
+                files[f"hard_spill/000000/{name}"] = file_facts(folder / name)
+        change_commit(path, 0, files=files)
+
+    replace(spill, spill.shape)
+    StoreReader(path).read(0, 0, "hard")
+    for other, chunks in ((spill.astype(np.float64) + 0.5, spill.shape), (spill, (len(spill) // 2 + 1,))):
+        replace(other, chunks)
+        with pytest.raises(DataError, match="damaged"):
+            StoreReader(path).read(0, 0, "hard")
+    metadata = folder / "zarr.json"
+    replace(spill, spill.shape)
+    for shape in (f"{len(spill)}, 1", f"{1 << 32}"):
+        text = metadata.read_text()
+        metadata.write_text(text.replace(f"{len(spill)}", shape))
+        files["hard_spill/000000/zarr.json"] = file_facts(metadata)
+        change_commit(path, 0, files=files)
+        with pytest.raises(DataError, match="damaged"):
+            StoreReader(path).read(0, 0, "hard")
+        metadata.write_text(text)
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "c/0"])
+def test_a_spill_file_of_another_size_than_committed_is_refused(tmp_path: Path, file: str) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    with (tmp_path / "s.zarr/seed-000000/hard_spill/000000" / file).open("a") as appended:
+        appended.write(" " * 100)
+    with pytest.raises(DataError, match=r"bytes, .* were committed"):
+        StoreReader(tmp_path / "s.zarr").read(0, 0, "hard")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {"samples": "x"}},
+        {"data": {"samples": 150.5}},
+        {"data": {"samples": -5}},
+        {"data": {"classes": 5}},
+        {"data": []},
+        {"recipe": []},
+        {"grid": [2, 4]},
+        {"grid": None},
+        {"block": 64.0},
+        {"format_version": True},
+        {"encodings": {"hard": {"positions": 6, "classes": CLASSES, "row_bytes": False}}},
+    ],
+)
+def test_attributes_that_no_store_has_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    file = tmp_path / "s.zarr/zarr.json"
+    group = json.loads(file.read_text())
+    for name, value in change.items():
+        group["attributes"][name] = {**group["attributes"][name], **value} if isinstance(value, dict) else value
+    file.write_text(json.dumps(group))
+    with pytest.raises(CskdError, match=r"s\.zarr"):
+        StoreReader(tmp_path / "s.zarr")
+
+
+def test_no_crops_are_read_where_none_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", HARD | SOFT, seeds=(0,))
+    for name in ("hard", "soft"):
+        for at in (0, 5, 64):
+            assert len(StoreReader(tmp_path / "s.zarr").read(0, 0, name, rows=slice(at, at))) == 0
 
 
 def committed_files(path: Path) -> list[Path]:
