@@ -1,4 +1,4 @@
-"""Does one store train better students? On real images: a teacher, its store, and a small ViT four ways.
+"""Does one store train better students? On real images: a teacher, its store, and a small ViT in several ways.
 
     python experiments/real_images.py cifar10-small DATA/cifar10-small --out runs/cifar10-small
     python experiments/real_images.py --table runs/*/results.json
