@@ -16,6 +16,7 @@ from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, precompute, rec
 from cskd_pipeline.replay import CropLoader
 from cskd_pipeline.samples import open_split
 from cskd_pipeline.store import StoreReader, StoreWriter, summarise
+from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.teacher import load_teacher
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=32, group=16)
@@ -178,7 +179,9 @@ def test_a_false_fidelity_is_found(toy: Path, teacher_weights: Path, tmp_path: P
     job = make_job(toy, teacher_weights)
     fill(job, tmp_path / "s.zarr", [0])
     for path in (tmp_path / "s.zarr/seed-000000/commits").iterdir():
-        path.write_text(path.read_text().replace('"kl_dense": 0', '"kl_dense": 1'))
+        commit = Commit.read(path)
+        soft = {**commit.fidelity["soft"], "kl_dense": 1.0}
+        dataclasses.replace(commit, fidelity={**commit.fidelity, "soft": soft}).write(path)
     (difference,) = recompute(job, StoreReader(tmp_path / "s.zarr"), crops=1, key=0, workers=0).differences
     assert difference.what == "fidelity" and "kl_dense" in difference.found
 
