@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cskd_pipeline.crops import exact, quantiles
-from cskd_pipeline.crops.ops import OPS
+from cskd_pipeline.crops.op_arguments import OPS
 from cskd_pipeline.crops.philox import Key, sample_words
 from cskd_pipeline.errors import UsageError
 
@@ -62,8 +62,8 @@ def draw_layers(
     """Operations and signed magnitudes of each sample's layers, in order of application.
 
     Returns:
-        uint8 [n, MAX_LAYERS], indices into `ops.OPS` or NO_OP, and int16 [n, MAX_LAYERS], magnitudes in units of
-        1/MAGNITUDE_ONE, their sign the operation's direction (0 where there is no operation).
+        uint8 [n, MAX_LAYERS], indices into `op_arguments.OPS` or NO_OP, and int16 [n, MAX_LAYERS], magnitudes in
+        units of 1/MAGNITUDE_ONE, their sign the operation's direction (0 where there is no operation).
     """
     op_nL = np.full((len(samples_n), MAX_LAYERS), NO_OP, np.uint8)
     magnitude_nL = np.zeros((len(samples_n), MAX_LAYERS), np.int16)

@@ -10,7 +10,6 @@ Where numba is installed, `hard_kernels` does the same work many times faster on
 from __future__ import annotations
 
 import dataclasses
-import functools
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +20,7 @@ from cskd_pipeline.encodings import hard_pages
 from cskd_pipeline.encodings.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.encodings.hard_records import HardRecords, from_changes
 from cskd_pipeline.records.checks import require_range
+from cskd_pipeline.records.compiled import compiled
 from cskd_pipeline.records.frozen import Record
 from cskd_pipeline.records.ratio import RATIO_STEPS
 
@@ -33,14 +33,9 @@ if TYPE_CHECKING:
 MAX_CLASSES = 65_535
 
 
-@functools.cache
 def kernels() -> ModuleType | None:
-    """The compiled functions, or None where numba is not installed or does not fit the installed numpy."""
-    try:
-        from cskd_pipeline.encodings import hard_kernels
-    except ImportError:
-        return None
-    return hard_kernels
+    """The compiled functions, or None where there are none."""
+    return compiled("cskd_pipeline.encodings.hard_kernels")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

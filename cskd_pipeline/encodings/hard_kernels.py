@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +21,7 @@ from cskd_pipeline.encodings.hard_records import (
     not_finite,
     too_many_changes,
 )
+from cskd_pipeline.records.compiled import jit
 from cskd_pipeline.records.ratio import RATIO_STEPS
 
 _BLOCK = 64  # classes looked at together
@@ -77,21 +77,14 @@ def table(records: HardRecords, ratio_steps: int) -> npt.NDArray[np.uint16]:
     return filled
 
 
-def _jit(function: Any) -> Any:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder to keep compiled code in: compile in every process
-        return numba.njit(nogil=True)(function)
-
-
-@_jit
+@jit
 def _not_above(value: float) -> Any:
     """An fp32 number that is not above `value`."""
     rounded = np.float32(value)
     return np.nextafter(rounded, np.float32(-np.inf)) if np.float64(rounded) > value else rounded
 
 
-@_jit
+@jit
 def _winner_at(dense_K: Any, global_K: Any, n: int, k: int, tolerance: float, score_K: Any) -> Any:
     """The first class of the highest fp32 score at ratio k, and whether it leads by more than the tolerance."""
     r = np.float32(k) / np.float32(RATIO_STEPS)
@@ -138,13 +131,13 @@ def _winner_at(dense_K: Any, global_K: Any, n: int, k: int, tolerance: float, sc
     return best, True
 
 
-@_jit
+@jit
 def _set(entry_7: Any, k0: int, w0: int, leads0: bool, k1: int, w1: int, leads1: bool, guess: int) -> None:
     entry_7[0], entry_7[1], entry_7[2] = k0, w0, leads0
     entry_7[3], entry_7[4], entry_7[5], entry_7[6] = k1, w1, leads1, guess
 
 
-@_jit
+@jit
 def _walk(
     dense_K: Any,
     global_K: Any,
@@ -202,7 +195,7 @@ def _walk(
     return changes
 
 
-@_jit
+@jit
 def _largest(logits_N: Any) -> Any:
     """The largest magnitude of fp32 logits as float64; infinite or NaN if one of them is.
 
@@ -216,7 +209,7 @@ def _largest(logits_N: Any) -> Any:
     return np.float64(np.array([largest], np.int32).view(np.float32)[0])
 
 
-@_jit
+@jit
 def _reaching(logits_C: Any, least: Any, class_K: Any) -> int:
     """Write the classes that reach the bound, in order; returns how many."""
     found, whole = 0, len(logits_C) // _BLOCK * _BLOCK
@@ -234,7 +227,7 @@ def _reaching(logits_C: Any, least: Any, class_K: Any) -> int:
     return found
 
 
-@_jit
+@jit
 def _united(class_K: Any, found: int, near_K: Any, near: int) -> int:
     """Merge two ascending lists into the first, which has room for all classes."""
     merged = np.empty(found + near, np.int64)
@@ -253,7 +246,7 @@ def _united(class_K: Any, found: int, near_K: Any, near: int) -> int:
     return n
 
 
-@_jit
+@jit
 def _not_behind(
     dense_C: Any,
     global_C: Any,
@@ -284,7 +277,7 @@ def _not_behind(
     return n
 
 
-@_jit
+@jit
 def _envelopes(
     dense_BPC: Any, global_BC: Any, colours_B: Any, palette_N: Any, count_BP: Any, code_M: Any, start_M: Any
 ) -> Any:
@@ -349,7 +342,7 @@ def _envelopes(
     return _DONE, entries, changes
 
 
-@_jit
+@jit
 def _first_fault(colours_n: Any, palette_N: Any, count_nP: Any, code_M: Any, start_M: Any, classes: int) -> int:
     owner_of = np.full(1 << 16, -1, np.int64)
     entry, change = 0, 0
@@ -382,7 +375,7 @@ def _first_fault(colours_n: Any, palette_N: Any, count_nP: Any, code_M: Any, sta
     return 0
 
 
-@_jit
+@jit
 def _fill(
     colours_n: Any, palette_N: Any, count_nP: Any, code_M: Any, start_M: Any, ratio_steps: int, table: Any
 ) -> None:

@@ -5,12 +5,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from crop_cases import synthetic_image
+from crop_cases import draw_same_size, synthetic_image
 from PIL import Image
 from timm.data import auto_augment
 
+from cskd_pipeline.crops import op_kernels
 from cskd_pipeline.crops.ops import OPS, apply_op
 from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.crops.render import render
 
 FILL = RECIPES["deit"].fill
 MAGNITUDES = [0.0, 3 / 2048, 2.5, 7.0, 8.99951171875, 9.0, 9.75, 10.0]
@@ -57,3 +59,30 @@ def test_uncovered_pixels_take_the_mean_colour() -> None:
     number = list(OPS).index("TranslateXRel")
     out = np.asarray(apply_op(Image.fromarray(IMAGES[1]), number, magnitude=10.0, negative=False, fill=FILL))
     assert (out[:, -28:] == FILL).all()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_compiled_operation_equals_pillows_bit_for_bit(name: str) -> None:
+    op = list(OPS).index(name)
+    images = [*IMAGES, synthetic_image(5, 9), synthetic_image(9, 5), synthetic_image(2, 3), synthetic_image(3, 1)]
+    generator = np.random.default_rng(op)
+    images += [generator.integers(0, high, (size, size, 3), dtype=np.uint8) for high, size in ((256, 97), (3, 40))]
+    for pixels in images:
+        for magnitude in MAGNITUDES:
+            for negative in (False, True):
+                before = pixels.copy()
+                found = op_kernels.apply_op(pixels, op, magnitude=magnitude, negative=negative, fill=FILL)
+                image = apply_op(Image.fromarray(pixels), op, magnitude=magnitude, negative=negative, fill=FILL)
+                assert np.array_equal(found, np.asarray(image)), (pixels.shape, magnitude, negative)
+                assert np.array_equal(pixels, before)
+
+
+def test_crops_are_the_same_compiled_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES["deit"]
+    draws = draw_same_size(recipe, 0, range(40), height=200, width=150)
+    image = synthetic_image(200, 150)
+    compiled_crops = [render(image, draw, recipe) for draw in draws]
+    monkeypatch.setattr("cskd_pipeline.crops.render.compiled", lambda module: None)
+    assert all(
+        np.array_equal(render(image, draw, recipe), crop) for draw, crop in zip(draws, compiled_crops, strict=True)
+    )
