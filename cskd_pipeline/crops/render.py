@@ -16,7 +16,7 @@ from PIL import Image
 from cskd_pipeline.crops.ops import apply_op
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.records.compiled import compiled
+from cskd_pipeline.records.accelerators import optional
 
 
 def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArray[np.uint8]:
@@ -37,11 +37,16 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArr
             f"sample {draw['sample']}: region of rows {top}..{bottom} and columns {left}..{right} "
             f"does not lie in an image of shape {image.shape}"
         )
-    crop_SS3 = resize(image[top:bottom, left:right], height=recipe.size, width=recipe.size)
+    return render_region(image[top:bottom, left:right], draw, recipe)
+
+
+def render_region(region: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArray[np.uint8]:
+    """What `render` gives, from the pixels of the draw's region alone."""
+    crop_SS3 = resize(region, height=recipe.size, width=recipe.size)
     if draw["flip"]:
         crop_SS3 = crop_SS3[:, ::-1]
     layers = [(op, m) for op, m in zip(draw["op"].tolist(), draw["magnitude"].tolist(), strict=True) if op != NO_OP]
-    kernels = compiled("cskd_pipeline.crops.op_kernels")  # the same bytes, several times faster
+    kernels = optional("cskd_pipeline.crops.op_kernels")  # the same bytes, several times faster
     apply = _by_pillow if kernels is None else kernels.apply_op
     for op, magnitude in layers:
         strength = abs(magnitude) / MAGNITUDE_ONE

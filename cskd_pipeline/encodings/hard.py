@@ -19,8 +19,8 @@ import numpy.typing as npt
 from cskd_pipeline.encodings import hard_pages
 from cskd_pipeline.encodings.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.encodings.hard_records import HardRecords, from_changes
+from cskd_pipeline.records.accelerators import optional
 from cskd_pipeline.records.checks import require_range
-from cskd_pipeline.records.compiled import compiled
 from cskd_pipeline.records.frozen import Record
 from cskd_pipeline.records.ratio import RATIO_STEPS
 
@@ -35,7 +35,7 @@ MAX_CLASSES = 65_535
 
 def kernels() -> ModuleType | None:
     """The compiled functions, or None where there are none."""
-    return compiled("cskd_pipeline.encodings.hard_kernels")
+    return optional("cskd_pipeline.encodings.hard_kernels")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from cskd_pipeline.encodings.hard_records import (
     not_finite,
     too_many_changes,
 )
-from cskd_pipeline.records.compiled import jit
+from cskd_pipeline.records.accelerators import jit
 from cskd_pipeline.records.ratio import RATIO_STEPS
 
 _BLOCK = 64  # classes looked at together

@@ -15,10 +15,11 @@ from cskd_pipeline.crops.checksum import crop_crc
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.crops.render import render
+from cskd_pipeline.crops.render import render_region
 from cskd_pipeline.errors import CskdError, RetryError
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex
+from cskd_pipeline.samples.jpeg import Box
 
 
 class CropLoader:
@@ -84,7 +85,9 @@ class _Crops(Dataset[Any]):
         pixels = crops_B3SS.numpy()
         try:
             for row, sample in enumerate(samples_B.tolist()):
-                pixels[row] = render(self.index.decode(sample), draws_B[row], self.recipe)
+                draw = draws_B[row]
+                box = Box(*(int(draw[edge]) for edge in ("top", "left", "height", "width")))
+                pixels[row] = render_region(self.index.decode_part(sample, box), draw, self.recipe)
                 crc_B[row] = crop_crc(pixels[row])
         except CskdError as error:
             return error

@@ -13,6 +13,7 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.samples.byte_ranges import ByteRanges, read_whole
 from cskd_pipeline.samples.decode import decode_rgb
 from cskd_pipeline.samples.index_files import check_columns, identity, map_columns, read_header
+from cskd_pipeline.samples.jpeg import Box, decode_part
 
 
 class SampleIndex:
@@ -115,6 +116,18 @@ class SampleIndex:
         if pixels.shape[:2] != expected:
             raise DataError(f"{name}: is {pixels.shape[:2]}, {expected} (h, w) when indexed; index the data again")
         return pixels
+
+    def decode_part(self, sample: int, box: Box) -> NDArray[np.uint8]:
+        """Those pixels of `decode` that lie in the box, uint8 [box.height, box.width, 3], without the rest if possible.
+
+        Raises:
+            DataError: as `decode`; damage that does not reach the box may go unnoticed.
+        """
+        size = (int(self.heights[sample]), int(self.widths[sample]))
+        part = decode_part(self.read(sample), box, size=size)
+        if part is None:
+            part = self.decode(sample)[box.top : box.top + box.height, box.left : box.left + box.width]
+        return part
 
     def class_counts(self) -> NDArray[np.int64]:
         """int64 [C], the number of samples of every class."""

@@ -172,8 +172,8 @@ def test_verify_notices_that_the_images_have_changed(
 ) -> None:
     from cskd_pipeline.samples import SampleIndex
 
-    decode = SampleIndex.decode
-    monkeypatch.setattr(SampleIndex, "decode", lambda self, sample: decode(self, sample) ^ 1)
+    decode = SampleIndex.decode_part
+    monkeypatch.setattr(SampleIndex, "decode_part", lambda self, sample, box: decode(self, sample, box) ^ 1)
     words = ["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
     outcome = command(*words, "--json")
     assert outcome.code == 3

@@ -1,4 +1,4 @@
-"""Compiling inner loops with numba, where it is installed (the extra "fast")."""
+"""What makes things faster where it is installed (the extra "fast"), and changes no result."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def jit(function: Any) -> Any:
 
 
 @functools.cache
-def compiled(module: str) -> ModuleType | None:
-    """The module, whose functions are compiled when it is imported; None where that is not possible."""
+def optional(module: str) -> ModuleType | None:
+    """The module; None where it, or what it needs, is not installed or does not fit what is."""
     try:
         return importlib.import_module(module)
     except ImportError:
