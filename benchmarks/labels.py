@@ -1,7 +1,7 @@
 """Bytes, fidelity and speed of label formats, side by side in one run on one processor.
 
     python benchmarks/labels.py
-    python benchmarks/labels.py --data-root DATA --work WORK --sets all --records 1e4,1e5,1e6 --opening \
+    python benchmarks/labels.py --data-root DATA --work WORK --sets all --records 1e4,1e5,1e6 --opening \\
         --json labels.jsonl --write docs/benchmarks.md
 
 `docs/benchmarks.md` says what the numbers mean and holds a run's tables.
@@ -46,13 +46,19 @@ MOST_FILES = 100_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=DEFAULT_SET, help="names of sets, or all")
+    parser.add_argument(
+        "--sets",
+        default=DEFAULT_SET,
+        help=f"names of sets, or all; there are {', '.join([*SYNTHETIC, *REAL])} (%(default)s)",
+    )
     parser.add_argument("--data-root", type=Path, help="folder with tiny_imagenet/ and imagenet_sample/")
     parser.add_argument("--work", type=Path, help="keeps logits and trained networks (a temporary folder by default)")
-    parser.add_argument("--crops", type=int, default=4096, help="distinct crops of a set")
-    parser.add_argument("--records", default="1e4", help="stored crops; sizes after the first for the default set only")
-    parser.add_argument("--compared", type=int, default=512, help="crops that fidelity is measured on")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--crops", type=int, default=4096, help="distinct crops of a set (%(default)s)")
+    parser.add_argument(
+        "--records", default="1e4", help="stored crops; sizes after the first for the default set only (%(default)s)"
+    )
+    parser.add_argument("--compared", type=int, default=512, help="crops that fidelity is measured on (%(default)s)")
+    parser.add_argument("--repetitions", type=int, default=5, help="of every timing; medians are kept (%(default)s)")
     parser.add_argument("--opening", action="store_true", help="also open a store of 300 seeds x 1.28 M samples")
     parser.add_argument("--json", type=Path, help="write a JSON object a row")
     parser.add_argument("--write", type=Path, help="put the tables between the marks of this page")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, MismatchError
 
 from .config_file import config_option
 from .options import (
@@ -157,7 +157,15 @@ def _job(
     place = choose_device(device)
     index = open_data(data, header.data["split"], data_root)
     recipe = CropRecipe.from_json(header.recipe)
-    teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
+    try:
+        teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
+    except MismatchError as error:
+        if teacher_weights is None:
+            raise MismatchError(
+                f"timm's own weights do not fit {reader.path} ({error}); give --teacher-weights, the file whose digest "
+                f"is {spec['weights']}"
+            ) from error
+        raise
     job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
     remedy = "give the --data and --teacher-weights that it was made of"
     header.require_same(job.header, where=str(reader.path), remedy=remedy)

@@ -41,7 +41,8 @@ def open_field(seed_folder: Path, field: FieldSpec, header: StoreHeader, *, mode
         if not fits or array.chunks[1:] != field.row_shape or header.block % int(array.chunks[0]):
             raise ValueError(f"{array.dtype} {array.shape} in shards of {array.shards} and chunks of {array.chunks}")
     except Exception as error:  # zarr raises many kinds for one thing: the metadata is bad
-        raise damaged(metadata, str(error) or type(error).__name__) from error
+        commit = next((seed_folder / "commits").glob("*.json"), seed_folder / "commits")
+        raise damaged(metadata, str(error) or type(error).__name__, commit=commit) from error
     return array
 
 
@@ -69,9 +70,9 @@ def write_metadata(seed_folder: Path, field: FieldSpec, header: StoreHeader) -> 
     write_atomic(folder / "zarr.json", lambda file: file.write(content))
 
 
-def damaged(path: Path, found: str) -> DataError:
-    """The error for a file that is not what a writer left."""
-    return DataError(f"{path} is damaged ({found}); delete its block's commit file and run precompute again to redo it")
+def damaged(path: Path, found: str, *, commit: Path) -> DataError:
+    """The error for a file that is not what a writer left, and belongs to the block of this commit file."""
+    return DataError(f"{path} is damaged ({found}); delete {commit} and run precompute again to redo it")
 
 
 def _shape(field: FieldSpec, header: StoreHeader) -> tuple[int, ...]:

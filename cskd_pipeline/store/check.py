@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.store import layout
@@ -38,6 +39,10 @@ def check_files(store: StoreReader) -> Iterator[tuple[int, int, list[BadFile]]]:
             yield seed, block, list(_check_block(store, seed, block))
 
 
+def _phrase(facts: dict[str, Any]) -> str:
+    return f"{facts['bytes']:,} bytes of crc32c {facts['crc32c']}"
+
+
 def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]:
     seed_folder = store.path / layout.seed_name(seed)
     try:
@@ -51,10 +56,12 @@ def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]
         try:
             found = file_facts(path)
         except OSError as error:
-            found = {"missing": error.strerror}
+            bad = True
+            yield BadFile(seed, block, str(path), error.strerror or str(error))
+            continue
         if found != expected:
             bad = True
-            yield BadFile(seed, block, str(path), f"{found}, committed was {expected}")
+            yield BadFile(seed, block, str(path), f"{_phrase(found)}, committed were {_phrase(expected)}")
     if not bad:
         readings: dict[str, Callable[[], object]] = {
             name: functools.partial(store.read, seed, block, name) for name in store.encodings

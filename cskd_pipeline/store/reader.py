@@ -65,8 +65,9 @@ class StoreReader:
                     f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
                 )
             for block in done:
-                for name, facts in self.commit(seed, block).files.items():
-                    _require_size(self.path / layout.seed_name(seed) / name, facts["bytes"])
+                commit = self.commit(seed, block)
+                for name in commit.files:
+                    self._require_size(self.path / layout.seed_name(seed) / name, commit)
 
     def commit(self, seed: int, block: int) -> Commit:
         """The commit of a block.
@@ -137,9 +138,9 @@ class StoreReader:
         try:
             records = encoding.unpack(stored, page=page, count=min(last, count) - first)
         except DataError as error:
-            raise damaged(
-                layout.shard_file(self.path / layout.seed_name(seed), encoding.field, block), str(error)
-            ) from error
+            folder = self.path / layout.seed_name(seed)
+            shard = layout.shard_file(folder, encoding.field, block)
+            raise damaged(shard, str(error), commit=commit_path(folder, block)) from error
         return records if rows is None else records.take(np.arange(begin - first, end - first))
 
     def read_crop_crc(self, seed: int, block: int) -> npt.NDArray[np.uint32]:
@@ -155,20 +156,19 @@ class StoreReader:
         """Rows of a block's shard, padding included."""
         folder = self.path / layout.seed_name(seed)
         shard = layout.shard_file(folder, field, block)
-        expected = commit.files.get(shard.relative_to(folder).as_posix(), {}).get("bytes")
-        _require_size(shard, expected)
+        self._require_size(shard, commit)
         first = block * self.header.block
         array = self._array(seed, field)
         try:
             values = np.asarray(array[first + rows.start : first + rows.stop])
         except Exception as error:  # zarr and the codecs raise many kinds for one thing: the shard is bad
-            raise damaged(shard, str(error) or type(error).__name__) from error
+            raise damaged(shard, str(error) or type(error).__name__, commit=commit_path(folder, block)) from error
         return values
 
     def _read_spill(self, seed: int, field: FieldSpec, block: int, commit: Commit) -> npt.NDArray[np.uint8]:
         seed_folder = self.path / layout.seed_name(seed)
         for file in layout.spill_files(seed_folder, field, block):
-            _require_size(file, commit.files[file.relative_to(seed_folder).as_posix()]["bytes"])
+            self._require_size(file, commit)
         folder = layout.spill_folder(seed_folder, field, block)
         try:
             array = zarr.open_array(folder, mode="r", zarr_format=3)
@@ -176,7 +176,16 @@ class StoreReader:
                 raise ValueError(f"a spill of {array.dtype} {array.shape} in chunks of {array.chunks}")
             return np.asarray(array[:])
         except Exception as error:
-            raise damaged(folder, str(error) or type(error).__name__) from error
+            raise damaged(folder, str(error) or type(error).__name__, commit=commit_path(seed_folder, block)) from error
+
+    def _require_size(self, file: Path, commit: Commit) -> None:
+        # zarr reads a missing or empty shard as fill values without a word.
+        folder = self.path / layout.seed_name(commit.seed)
+        expected = commit.files[file.relative_to(folder).as_posix()]["bytes"]
+        found = f"{file.stat().st_size:,} bytes" if file.exists() else "it is missing"
+        if found != f"{expected:,} bytes":
+            redo = commit_path(folder, commit.block)
+            raise damaged(file, f"{found}, {expected:,} bytes were committed", commit=redo)
 
     def _array(self, seed: int, field: FieldSpec) -> Array:
         name = f"{layout.seed_name(seed)}/{field.name}"
@@ -187,13 +196,6 @@ class StoreReader:
 
 def _spills(field: FieldSpec, commit: Commit) -> bool:
     return any(name.startswith(layout.spill_name(field) + "/") for name in commit.files)
-
-
-def _require_size(file: Path, expected: int | None) -> None:
-    # zarr reads a missing or empty shard as fill values without a word.
-    size = file.stat().st_size if file.exists() else 0
-    if size != expected:
-        raise damaged(file, f"{size} bytes, {expected} were committed")
 
 
 def _phrase(seeds: list[int]) -> str:

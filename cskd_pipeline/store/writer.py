@@ -15,13 +15,20 @@ import numpy.typing as npt
 import zarr
 
 from cskd_pipeline.encodings import FieldSpec, Records
-from cskd_pipeline.errors import DataError, RetryError
+from cskd_pipeline.errors import DataError, MismatchError, RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.arrays import ZSTD, fill_value, open_field, write_metadata
 from cskd_pipeline.store.commit import Commit, Fidelity, commit_path, file_facts
 from cskd_pipeline.store.header import StoreHeader
-from cskd_pipeline.store.opening import LOCK, is_store, read_header, require_store_or_room
+from cskd_pipeline.store.opening import (
+    LOCK,
+    first_commit,
+    is_store,
+    read_header,
+    require_store_or_room,
+    write_header,
+)
 
 
 class StoreWriter:
@@ -54,14 +61,21 @@ class StoreWriter:
                 if is_store(path):
                     remedy = "use the same settings, or another --out for a new store"
                     read_header(path).require_same(header, where=str(path), remedy=remedy)
-                    self._root = zarr.open_group(path, mode="a", zarr_format=3)
-                else:  # in one step: there is no group without its attributes, whenever the process ends
-                    self._root = zarr.create_group(path, zarr_format=3, attributes=header.to_json())
-                    sync(path / "zarr.json")
-                    sync(path)
+                else:
+                    self._require_ours(first_commit(path))
+                    write_header(path, header)
+                self._root = zarr.open_group(path, mode="a", zarr_format=3)
             except BaseException:
                 self.close()
                 raise
+
+    def _require_ours(self, commit: Path | None) -> None:
+        """Nothing, if there is no commit, or one of a store with this header."""
+        if commit is not None and Commit.read(commit).store != self.header.digest():
+            raise MismatchError(
+                f"{self.path} holds labels made with other settings, and its zarr.json, which says which, is missing "
+                "or damaged; give the settings that it was made with to write it again, or another --out"
+            )
 
     def __enter__(self) -> Self:
         return self

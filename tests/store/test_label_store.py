@@ -118,7 +118,7 @@ def test_a_seed_whose_copy_was_cut_off_is_not_complete(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", seeds=(0,))
     shard = tmp_path / "s.zarr/seed-000000/hard/c/2/0"
     shard.unlink()
-    with pytest.raises(DataError, match=r"0 bytes, .* were committed"):
+    with pytest.raises(DataError, match=r"it is missing, .* were committed.* delete .*commits/000002\.json"):
         StoreReader(tmp_path / "s.zarr").require_complete([0])
 
 
@@ -258,6 +258,26 @@ def test_damaged_metadata_is_found_and_healed_without_touching_other_blocks(
     store = StoreReader(path)
     assert all(not bad for _, _, bad in check_files(store))
     assert store.read(0, 0, "hard").equal(block_labels(HARD, 0, 0)[0]["hard"]).all()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"attributes":'])
+def test_a_store_that_lost_its_attributes_gets_them_back(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    file = path / "zarr.json"
+    whole = file.read_text()
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(DataError, match=r"zarr\.json is missing or damaged; the labels beside it are not lost"):
+        StoreReader(path)
+    with pytest.raises(MismatchError, match="made with other settings"):
+        StoreWriter(path, header(teacher={"tag": "other", "weights": "00"}))
+    with StoreWriter(path, header()) as writer:
+        assert writer.is_committed(0, 2)
+    assert file.read_text() == whole
+    assert all(not bad for _, _, bad in check_files(StoreReader(path)))
 
 
 def test_a_spill_of_another_kind_is_refused(tmp_path: Path) -> None:
