@@ -12,18 +12,18 @@ from typing import Any
 from goals import Goal, judge
 
 BASELINE = "topk10-fp16"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 Row = dict[str, Any]
 
 
-def replace_measured(page: str, text: str) -> str:
-    """The page with `text` between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
+def replace_measured(page: str, text: str, *, mark: str = "measured") -> str:
+    """The page with `text` between the two marks of this name."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"the page lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+        raise SystemExit(f"the page lacks the marks {begin} and {end}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def tables(rows: Sequence[Row], opening: Sequence[Row], *, command: str) -> str:

@@ -1,10 +1,13 @@
 """Erase, mix and normalise a batch of rendered crops on the model's device, the same bits on every device.
 
-Only separate elementwise fp32 operations: each is exactly rounded by IEEE 754. Nothing here may be compiled or
-fused, since a fused multiply-add rounds once where these round twice.
+Only separate elementwise fp32 operations: each is exactly rounded by IEEE 754. Nothing here may be fused, since a
+fused multiply-add rounds once where these round twice; `finish_kernels` keeps to that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -17,11 +20,14 @@ from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.philox import philox4x32
 from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
 from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.records.accelerators import optional
 
 DOMAIN_NOISE = 6
 _VALUES_PER_BLOCK = 8
 
 Channels = tuple[float, float, float]
+Box = tuple[int, int, int, Tensor]
+"""Row of the batch, top, left, and fp32 [3, h, w]."""
 
 
 @torch.no_grad()
@@ -48,29 +54,67 @@ def finish(
         ValueError: a row does not hold the partner.
     """
     check_partner_rows(draws_B, partner_rows_B)
+    device = crops_B3SS.device
+    offset_C11 = _per_channel(mean, device)
+    scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)[:, None, None]
+    boxes = list(_erased_boxes(draws_B, recipe, device))
+    kernels = optional("cskd_pipeline.crops.finish_kernels") if device.type == "cpu" else None
+    if kernels is not None:
+        return _compiled(kernels, crops_B3SS, draws_B, partner_rows_B, boxes, offset_C11, scale_C11)
     pixels_B3SS = crops_B3SS.to(torch.float32)
-    _erase(pixels_B3SS, draws_B, recipe)
+    for row, top, left, box_3hw in boxes:
+        pixels_B3SS[row, :, top : top + box_3hw.shape[1], left : left + box_3hw.shape[2]] = box_3hw
     _mix(pixels_B3SS, draws_B, partner_rows_B)
-    offset_C11 = _per_channel(mean, pixels_B3SS.device)
-    scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=pixels_B3SS.device)
-    return pixels_B3SS.sub_(offset_C11).mul_(scale_C11[:, None, None])
+    return pixels_B3SS.sub_(offset_C11).mul_(scale_C11)
 
 
-def _erase(pixels_B3SS: Tensor, draws_B: Draws, recipe: CropRecipe) -> None:
-    """Fill each erased box with 255 * (mean + std * z), z normal: it has no bounds, and must not."""
+def _compiled(
+    kernels: ModuleType,
+    crops_B3SS: Tensor,
+    draws_B: Draws,
+    partner_rows_B: NDArray[np.int64],
+    boxes: list[Box],
+    offset_C11: Tensor,
+    scale_C11: Tensor,
+) -> Tensor:
+    noise_at_B = np.zeros(len(draws_B), np.int64)
+    sizes = [box_3hw.numel() for *_, box_3hw in boxes]
+    noise_at_B[[row for row, *_ in boxes]] = np.cumsum([0, *sizes])[: len(boxes)]
+    noise_N = torch.cat([box_3hw.reshape(-1) for *_, box_3hw in boxes]) if boxes else torch.empty(0)
+    cut_B4 = np.stack([draws_B[f"cut_{edge}"] for edge in ("top", "left", "bottom", "right")], 1).astype(np.int64)
+    erase_B4 = np.stack([draws_B[f"erase_{edge}"] for edge in ("top", "left", "height", "width")], 1).astype(np.int64)
+    lam_B = draws_B["lam"].astype(np.float32) / np.float32(LAM_ONE)
+    finished_B3SS = torch.empty(crops_B3SS.shape, dtype=torch.float32)
+    kernels.finish(
+        crops_B3SS.contiguous().numpy(),
+        partner_rows_B,
+        np.ascontiguousarray(draws_B["mix"]),
+        lam_B,
+        cut_B4,
+        erase_B4,
+        noise_N.numpy(),
+        noise_at_B,
+        offset_C11.flatten().numpy(),
+        scale_C11.flatten().numpy(),
+        finished_B3SS.numpy(),
+    )
+    return finished_B3SS
+
+
+def _erased_boxes(draws_B: Draws, recipe: CropRecipe, device: torch.device) -> Iterator[Box]:
+    """What erased boxes are filled with: 255 * (mean + std * z), z normal: it has no bounds, and must not."""
     erased = np.flatnonzero((draws_B["erase_height"] > 0) & (draws_B["erase_width"] > 0))
     if not len(erased):
         return
     values = 3 * draws_B["erase_height"][erased].astype(np.int64) * draws_B["erase_width"][erased]
     blocks = -(-values // _VALUES_PER_BLOCK)
-    noise_N8 = _noise(draws_B["noise"][erased], blocks, pixels_B3SS.device)
-    offset_C11 = _per_channel(recipe.mean, pixels_B3SS.device)
-    scale_C11 = _per_channel(recipe.std, pixels_B3SS.device)
+    noise_N8 = _noise(draws_B["noise"][erased], blocks, device)
+    offset_C11, scale_C11 = _per_channel(recipe.mean, device), _per_channel(recipe.std, device)
     start = 0
     for row, count in zip(erased.tolist(), blocks.tolist(), strict=True):
         top, left, h, w = (int(draws_B[f"erase_{edge}"][row]) for edge in ("top", "left", "height", "width"))
         box_3hw = noise_N8[start : start + count].reshape(-1)[: 3 * h * w].view(3, h, w)
-        pixels_B3SS[row, :, top : top + h, left : left + w] = box_3hw.mul(scale_C11).add(offset_C11)
+        yield row, top, left, box_3hw.mul(scale_C11).add(offset_C11)
         start += count
 
 

@@ -8,6 +8,7 @@ import torch
 from crop_cases import draw_same_size, ks_distance, synthetic_image
 from numpy.typing import NDArray
 
+from cskd_pipeline.crops import finish as finish_module
 from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.finish import finish
 from cskd_pipeline.crops.labels import partner_rows
@@ -17,6 +18,12 @@ from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 
 DEIT = dataclasses.replace(RECIPES["deit"], size=40, erase=0.6, group=32)
 MEAN, STD = (0.5, 0.48, 0.3), (0.26, 0.3, 0.2)
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr(finish_module, "optional", lambda module: None)
 
 
 def batch(recipe: CropRecipe = DEIT, *, count: int = 32, seed: int = 0) -> tuple[NDArray[np.uint8], Draws]:

@@ -1,0 +1,86 @@
+"""Finishing on a CPU, compiled by numba; importing this module needs it (the extra "fast").
+
+The same fp32 operations as in `finish`, each rounded by itself, but crop by crop: what one needs stays in the
+processor's cache, and memory is written once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cskd_pipeline.crops.mixing import Mix
+from cskd_pipeline.records.accelerators import jit
+
+_MIXUP, _CUTMIX = int(Mix.MIXUP), int(Mix.CUTMIX)
+
+
+@jit
+def finish(
+    crops_B3SS: Any,
+    partner_B: Any,
+    mix_B: Any,
+    lam_B: Any,
+    cut_B4: Any,
+    erase_B4: Any,
+    noise_N: Any,
+    noise_at_B: Any,
+    offset_3: Any,
+    scale_3: Any,
+    finished_B3SS: Any,
+) -> None:
+    """Fill `finished_B3SS`, fp32.
+
+    Args:
+        crops_B3SS: uint8.
+        partner_B: int64 rows.
+        mix_B: uint8, kinds of mixing.
+        lam_B: fp32, shares of the own pixels.
+        cut_B4: int64, top, left, bottom, right of CutMix's box.
+        erase_B4: int64, top, left, height, width of the erased box; none where a side is 0.
+        noise_N: fp32, values of all erased boxes, one after another.
+        noise_at_B: int64, where each crop's begin.
+        offset_3: fp32, subtracted from 0..255.
+        scale_3: fp32, multiplied with what is left.
+        finished_B3SS: the result.
+    """
+    size = crops_B3SS.shape[2]
+    own_SS, partner_SS = np.empty((size, size), np.float32), np.empty((size, size), np.float32)
+    for b in range(len(crops_B3SS)):
+        p = partner_B[b]
+        for c in range(3):
+            _erased(crops_B3SS[b, c], erase_B4[b], noise_N, noise_at_B[b], c, own_SS)
+            if mix_B[b] == _MIXUP or mix_B[b] == _CUTMIX:
+                _erased(crops_B3SS[p, c], erase_B4[p], noise_N, noise_at_B[p], c, partner_SS)
+            _mixed(own_SS, partner_SS, mix_B[b], lam_B[b], cut_B4[b], offset_3[c], scale_3[c], finished_B3SS[b, c])
+
+
+@jit
+def _erased(crop_SS: Any, box_4: Any, noise_N: Any, begin: int, channel: int, pixels_SS: Any) -> None:
+    source, target = crop_SS.reshape(-1), pixels_SS.reshape(-1)
+    for i in range(len(source)):
+        target[i] = np.float32(source[i])
+    top, left, height, width = box_4[0], box_4[1], box_4[2], box_4[3]
+    at = begin + channel * height * width
+    for y in range(height):
+        for x in range(width):
+            pixels_SS[top + y, left + x] = noise_N[at + y * width + x]
+
+
+@jit
+def _mixed(
+    own_SS: Any, partner_SS: Any, mix: int, lam: Any, cut_4: Any, offset: Any, scale: Any, finished_SS: Any
+) -> None:
+    own, partner, finished = own_SS.reshape(-1), partner_SS.reshape(-1), finished_SS.reshape(-1)
+    if mix == _MIXUP:
+        rest = np.float32(1) - lam
+        for i in range(len(own)):
+            finished[i] = (own[i] * lam + partner[i] * rest - offset) * scale
+        return
+    for i in range(len(own)):
+        finished[i] = (own[i] - offset) * scale
+    if mix == _CUTMIX:
+        for y in range(cut_4[0], cut_4[2]):
+            for x in range(cut_4[1], cut_4[3]):
+                finished_SS[y, x] = (partner_SS[y, x] - offset) * scale
