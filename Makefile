@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test slow lint benchmarks lock clean
+.PHONY: demo test slow lint benchmarks replay lock clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -28,6 +28,10 @@ lint: $(READY)
 # The tables of docs/benchmarks.md. DATA: a folder of real image sets; WORK: where logits are kept for a next time.
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/labels.py --sets all --crops 8192 --records 1e4,1e5,1e6 --opening --write docs/benchmarks.md $(if $(DATA),--data-root $(DATA)) $(if $(WORK),--work $(WORK))
+
+# The table of replayed crops there. DATA: a folder of real image sets.
+replay: $(READY)
+	$(BIN)/python benchmarks/replay.py $(if $(DATA),--data $(DATA)/tiny_imagenet --data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
 
 # Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
 # that the lock holds for it; uv installs far faster than pip does.

@@ -4,7 +4,7 @@ Every function gives the bytes of Pillow's C code, operation by operation: blend
 product and sum rounded on its own and in Pillow's order, so that the processor's wide instructions may be used but
 nothing may be fused or reordered. `tests/crops/test_ops.py` compares them.
 
-Pixels are uint8 [H, W, 3]; inner loops run over a row's 3 * W bytes.
+Pixels are uint8 [3, H, W], so that neighbours in memory are neighbours in the image.
 """
 
 from __future__ import annotations
@@ -20,65 +20,63 @@ from cskd_pipeline.records.accelerators import jit
 
 
 def apply_op(
-    pixels_HW3: NDArray[np.uint8], op: int, *, magnitude: float, negative: bool, fill: Colour
+    pixels_3HW: NDArray[np.uint8], op: int, *, magnitude: float, negative: bool, fill: Colour
 ) -> NDArray[np.uint8]:
-    """What `ops.apply_op` gives: a new image, from contiguous RGB pixels."""
+    """What `ops.apply_op` gives: a new image, from contiguous planes."""
     name, share = OPS[op], magnitude / 10.0
-    height, width, _ = pixels_HW3.shape
-    changed = np.empty_like(pixels_HW3)
+    _, height, width = pixels_3HW.shape
+    changed = np.empty_like(pixels_3HW)
     if name in TABLES:
         table_256 = np.array(op_arguments.table(name, share), np.uint8)
-        _look_up(pixels_HW3, np.stack([table_256, table_256, table_256]), changed)
+        _look_up(pixels_3HW, np.stack([table_256, table_256, table_256]), changed)
     elif name in HISTOGRAMS:
         table_3x256 = np.empty((3, 256), np.uint8)
         if name == "AutoContrast":
-            _stretched(_histogram(pixels_HW3), table_3x256)
+            _stretched(_histogram(pixels_3HW), table_3x256)
         else:
-            _equalized(_histogram(pixels_HW3), table_3x256)
-        _look_up(pixels_HW3, table_3x256, changed)
+            _equalized(_histogram(pixels_3HW), table_3x256)
+        _look_up(pixels_3HW, table_3x256, changed)
     elif name in BLENDS:
         factor = np.float32(op_arguments.enhancement(share, negative))
         if name == "ColorIncreasing":
-            _colour(pixels_HW3, factor, changed)
+            _colour(pixels_3HW, factor, changed)
         elif name == "SharpnessIncreasing":
-            _sharpen(pixels_HW3, factor, changed)
+            _sharpen(pixels_3HW, factor, changed)
         else:
-            grey = _mean_grey(pixels_HW3) if name == "ContrastIncreasing" else 0
+            grey = _mean_grey(pixels_3HW) if name == "ContrastIncreasing" else 0
             table_3x256 = np.empty((3, 256), np.uint8)
             _blended(grey, factor, table_3x256)
-            _look_up(pixels_HW3, table_3x256, changed)
+            _look_up(pixels_3HW, table_3x256, changed)
     else:
         matrix = op_arguments.matrix(name, share, negative, width=width, height=height)
         fill_3 = np.array(fill, np.uint8)
         if name in ("ShearX", "TranslateXRel"):
-            _along_rows(pixels_HW3, matrix[1], matrix[2], fill_3, changed)
+            _along_rows(pixels_3HW, matrix[1], matrix[2], fill_3, changed)
         elif name in ("ShearY", "TranslateYRel"):  # the same on the transposed image
-            turned, resampled = np.empty((2, width, height, 3), np.uint8)
-            _transpose(pixels_HW3, turned)
+            turned, resampled = np.empty((2, 3, width, height), np.uint8)
+            _transpose(pixels_3HW, turned)
             _along_rows(turned, matrix[3], matrix[5], fill_3, resampled)
             _transpose(resampled, changed)
         else:
-            _affine(pixels_HW3, matrix, fill_3, changed)
+            _affine(pixels_3HW, matrix, fill_3, changed)
     return changed
 
 
 @jit
-def _look_up(pixels_HW3: Any, table_3x256: Any, changed_HW3: Any) -> None:
-    source, target = pixels_HW3.reshape(-1), changed_HW3.reshape(-1)
-    for i in range(0, len(source), 3):
-        target[i] = table_3x256[0, source[i]]
-        target[i + 1] = table_3x256[1, source[i + 1]]
-        target[i + 2] = table_3x256[2, source[i + 2]]
+def _look_up(pixels_3HW: Any, table_3x256: Any, changed_3HW: Any) -> None:
+    for c in range(3):
+        source, target, table = pixels_3HW[c].reshape(-1), changed_3HW[c].reshape(-1), table_3x256[c]
+        for i in range(len(source)):
+            target[i] = table[source[i]]
 
 
 @jit
-def _histogram(pixels_HW3: Any) -> Any:
-    source = pixels_HW3.reshape(-1)
+def _histogram(pixels_3HW: Any) -> Any:
     counts_3x256 = np.zeros((3, 256), np.int64)
-    for i in range(0, len(source), 3):
-        counts_3x256[0, source[i]] += 1
-        counts_3x256[1, source[i + 1]] += 1
-        counts_3x256[2, source[i + 2]] += 1
+    for c in range(3):
+        source = pixels_3HW[c].reshape(-1)
+        for i in range(len(source)):
+            counts_3x256[c, source[i]] += 1
     return counts_3x256
 
 
@@ -118,12 +116,12 @@ def _grey(red: Any, green: Any, blue: Any) -> Any:
 
 
 @jit
-def _mean_grey(pixels_HW3: Any) -> int:
-    source = pixels_HW3.reshape(-1)
+def _mean_grey(pixels_3HW: Any) -> int:
+    red, green, blue = pixels_3HW[0].reshape(-1), pixels_3HW[1].reshape(-1), pixels_3HW[2].reshape(-1)
     total = 0
-    for i in range(0, len(source), 3):
-        total += _grey(source[i], source[i + 1], source[i + 2])
-    return int(total / (len(source) // 3) + 0.5)
+    for i in range(len(red)):
+        total += _grey(red[i], green[i], blue[i])
+    return int(total / len(red) + 0.5)
 
 
 @jit
@@ -140,32 +138,32 @@ def _blended(degenerate: int, factor: Any, table_3x256: Any) -> None:
 
 
 @jit
-def _colour(pixels_HW3: Any, factor: Any, changed_HW3: Any) -> None:
-    source, target = pixels_HW3.reshape(-1), changed_HW3.reshape(-1)
-    for i in range(0, len(source), 3):
-        grey = _grey(source[i], source[i + 1], source[i + 2])
-        for c in range(3):
-            target[i + c] = _blend(grey, source[i + c], factor)
+def _colour(pixels_3HW: Any, factor: Any, changed_3HW: Any) -> None:
+    red, green, blue = pixels_3HW[0].reshape(-1), pixels_3HW[1].reshape(-1), pixels_3HW[2].reshape(-1)
+    for c in range(3):
+        source, target = pixels_3HW[c].reshape(-1), changed_3HW[c].reshape(-1)
+        for i in range(len(source)):
+            target[i] = _blend(_grey(red[i], green[i], blue[i]), source[i], factor)
 
 
 @jit
-def _sharpen(pixels_HW3: Any, factor: Any, changed_HW3: Any) -> None:
+def _sharpen(pixels_3HW: Any, factor: Any, changed_3HW: Any) -> None:
     """The degenerate is smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, but for the border.
 
     Pillow's fp32 sum is within 1/26 of nothing that would round otherwise: whole numbers give the same.
     """
-    height, width, _ = pixels_HW3.shape
-    source, target = pixels_HW3.reshape(height, width * 3), changed_HW3.reshape(height, width * 3)
-    target[:] = source
-    for y in range(1, height - 1):
-        above, row, below, out = source[y - 1], source[y], source[y + 1], target[y]
-        for i in range(3, width * 3 - 3):
-            around = np.int32(above[i - 3]) + np.int32(above[i]) + np.int32(above[i + 3])
-            around += np.int32(row[i - 3]) + np.int32(5) * np.int32(row[i]) + np.int32(row[i + 3])
-            around += np.int32(below[i - 3]) + np.int32(below[i]) + np.int32(below[i + 3])
-            # (2 * around + 13) // 26 for all sums there are
-            smooth = ((np.int32(2) * around + np.int32(13)) * np.int32(20165)) >> np.int32(19)
-            out[i] = _blend(smooth, row[i], factor)
+    _, height, width = pixels_3HW.shape
+    changed_3HW[:] = pixels_3HW
+    for c in range(3):
+        for y in range(1, height - 1):
+            above, row, below, out = pixels_3HW[c, y - 1], pixels_3HW[c, y], pixels_3HW[c, y + 1], changed_3HW[c, y]
+            for x in range(1, width - 1):
+                around = np.int32(above[x - 1]) + np.int32(above[x]) + np.int32(above[x + 1])
+                around += np.int32(row[x - 1]) + np.int32(5) * np.int32(row[x]) + np.int32(row[x + 1])
+                around += np.int32(below[x - 1]) + np.int32(below[x]) + np.int32(below[x + 1])
+                # (2 * around + 13) // 26 for all sums there are
+                smooth = ((np.int32(2) * around + np.int32(13)) * np.int32(20165)) >> np.int32(19)
+                out[x] = _blend(smooth, row[x], factor)
 
 
 @jit
@@ -179,82 +177,81 @@ def _cubic(v1: Any, v2: Any, v3: Any, v4: Any, d: Any) -> Any:
 
 @jit
 def _clipped(value: float) -> Any:
-    return np.uint8(np.int32(min(max(value, 0.0), 255.0)))
+    value = value if value > 0.0 else 0.0  # unlike min and max, a single wide instruction
+    value = value if value < 255.0 else 255.0
+    return np.uint8(np.int32(value))
 
 
 @jit
-def _along_rows(pixels_HW3: Any, slope: float, offset: float, fill_3: Any, changed_HW3: Any) -> None:
+def _along_rows(pixels_3HW: Any, slope: float, offset: float, fill_3: Any, changed_3HW: Any) -> None:
     """x + 0.5 is taken from (x + 0.5 + slope * (y + 0.5)) + offset; y stays, where the cubic in y is exact.
 
     Neighbours are `shift` pixels away, the same all along a row except where rounding has it otherwise.
     """
-    height, width, _ = pixels_HW3.shape
-    source, target = pixels_HW3.reshape(height, width * 3), changed_HW3.reshape(height, width * 3)
-    padded = np.empty((width + 4) * 3, np.float64)  # edges twice more on both sides
-    shift_W, part_3W = np.empty(width, np.int32), np.empty(width * 3, np.float64)
+    _, height, width = pixels_3HW.shape
+    padded = np.empty(width + 4, np.float64)  # edges twice more on both sides
+    shift_W, part_W = np.empty(width, np.int32), np.empty(width, np.float64)
     for y in range(height):
-        row, out = source[y], target[y]
         across = slope * (y + 0.5)
-        for i in range(width * 3):
-            padded[6 + i] = row[i]
-        for c in range(3):
-            padded[c] = padded[3 + c] = row[c]
-            padded[(width + 2) * 3 + c] = padded[(width + 3) * 3 + c] = row[(width - 1) * 3 + c]
         first, last = width, 0
         for x in range(width):
             place = ((x + 0.5) + across) + offset
             if place >= 0.0 and place < width:
                 first, last = min(first, x), x + 1
-        for x in range(width):
-            if x < first or x >= last:
-                for c in range(3):
-                    out[3 * x + c] = fill_3[c]
         least, most = width, -width
         for x in range(first, last):
             place = (((x + 0.5) + across) + offset) - 0.5
             whole = np.floor(place)
-            shift_W[x] = np.int32(whole) - x
-            part_3W[3 * x] = part_3W[3 * x + 1] = part_3W[3 * x + 2] = place - whole
+            shift_W[x], part_W[x] = np.int32(whole) - x, place - whole
             least, most = min(least, shift_W[x]), max(most, shift_W[x])
-        if least == most:
-            at = 3 * (least + 1)
-            for i in range(3 * first, 3 * last):
-                out[i] = _clipped(
-                    _cubic(padded[i + at], padded[i + at + 3], padded[i + at + 6], padded[i + at + 9], part_3W[i])
-                )
-        else:
-            for x in range(first, last):
-                for c in range(3):
-                    i = 3 * x + c
-                    at = i + 3 * (shift_W[x] + 1)
-                    out[i] = _clipped(_cubic(padded[at], padded[at + 3], padded[at + 6], padded[at + 9], part_3W[i]))
+        for c in range(3):
+            row, out = pixels_3HW[c, y], changed_3HW[c, y]
+            for x in range(width):
+                padded[2 + x] = row[x]
+            padded[0] = padded[1] = row[0]
+            padded[width + 2] = padded[width + 3] = row[width - 1]
+            for x in range(width):
+                if x < first or x >= last:
+                    out[x] = fill_3[c]
+            if least == most:
+                # Slices, indexed from 0 by the loop's own counter, are what compiles to wide instructions.
+                at, count = first + least + 1, last - first
+                one, two = padded[at : at + count], padded[at + 1 : at + 1 + count]
+                three, four = padded[at + 2 : at + 2 + count], padded[at + 3 : at + 3 + count]
+                part_n, out_n = part_W[first:last], out[first:last]
+                for i in range(count):
+                    out_n[i] = _clipped(_cubic(one[i], two[i], three[i], four[i], part_n[i]))
+            else:
+                for x in range(first, last):
+                    at = x + shift_W[x] + 1
+                    out[x] = _clipped(_cubic(padded[at], padded[at + 1], padded[at + 2], padded[at + 3], part_W[x]))
 
 
 @jit
-def _transpose(pixels_HW3: Any, turned_WH3: Any) -> None:
-    height, width, _ = pixels_HW3.shape
-    for top in range(0, height, 16):
-        for left in range(0, width, 16):
-            for y in range(top, min(top + 16, height)):
-                for x in range(left, min(left + 16, width)):
-                    for c in range(3):
-                        turned_WH3[x, y, c] = pixels_HW3[y, x, c]
+def _transpose(pixels_3HW: Any, turned_3WH: Any) -> None:
+    _, height, width = pixels_3HW.shape
+    for c in range(3):
+        for top in range(0, height, 32):
+            for left in range(0, width, 32):
+                for y in range(top, min(top + 32, height)):
+                    for x in range(left, min(left + 32, width)):
+                        turned_3WH[c, x, y] = pixels_3HW[c, y, x]
 
 
 @jit
-def _affine(pixels_HW3: Any, matrix: Any, fill_3: Any, changed_HW3: Any) -> None:
-    height, width, _ = pixels_HW3.shape
+def _affine(pixels_3HW: Any, matrix: Any, fill_3: Any, changed_3HW: Any) -> None:
+    _, height, width = pixels_3HW.shape
     a, b, c, d, e, f = matrix
     pitch = width + 4
     padded_3N = np.empty((3, (height + 4) * pitch), np.float32)  # edges twice more on all sides
-    for y in range(height + 4):
-        for x in range(pitch):
-            for channel in range(3):
-                padded_3N[channel, y * pitch + x] = pixels_HW3[
-                    min(max(y - 2, 0), height - 1), min(max(x - 2, 0), width - 1), channel
-                ]
+    for channel in range(3):
+        for y in range(height + 4):
+            row, target = pixels_3HW[channel, min(max(y - 2, 0), height - 1)], padded_3N[channel]
+            for x in range(width):
+                target[y * pitch + 2 + x] = row[x]
+            target[y * pitch] = target[y * pitch + 1] = row[0]
+            target[y * pitch + width + 2] = target[y * pitch + width + 3] = row[width - 1]
     at_W, right_W, down_W = np.empty(width, np.int32), np.empty(width, np.float64), np.empty(width, np.float64)
-    out_3W = np.zeros((3, width), np.uint8)
     for y in range(height):
         first, last = width, 0
         for x in range(width):
@@ -268,17 +265,17 @@ def _affine(pixels_HW3: Any, matrix: Any, fill_3: Any, changed_HW3: Any) -> None
             if at_W[x] >= 0:
                 first, last = min(first, x), x + 1
         for channel in range(3):
-            plane, out = padded_3N[channel], out_3W[channel]
+            plane, out = padded_3N[channel], changed_3HW[channel, y]
             for x in range(first, last):
-                at, part = at_W[x], right_W[x]
+                at, part = max(at_W[x], 0), right_W[x]
                 v1 = _cubic_at(plane, at, part)
                 v2 = _cubic_at(plane, at + pitch, part)
                 v3 = _cubic_at(plane, at + 2 * pitch, part)
                 v4 = _cubic_at(plane, at + 3 * pitch, part)
                 out[x] = _clipped(_cubic(v1, v2, v3, v4, down_W[x]))
-        for x in range(width):
-            for channel in range(3):
-                changed_HW3[y, x, channel] = out_3W[channel, x] if at_W[x] >= 0 else fill_3[channel]
+            for x in range(width):
+                if at_W[x] < 0:
+                    out[x] = fill_3[channel]
 
 
 @jit
