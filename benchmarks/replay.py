@@ -58,7 +58,7 @@ def main() -> None:
         import report
 
         page = arguments.write.read_text()
-        said = f"```\n{command(arguments)}\n```\n\n{report.machine()}\n\n{text}"
+        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm', 'pillow', 'simplejpeg')}\n\n{text}"
         arguments.write.write_text(report.replace_measured(page, said, mark="replay"))
 
 
@@ -204,7 +204,12 @@ def shown(data: str) -> str:
 def command(arguments: argparse.Namespace) -> str:
     """What repeats this run, without this machine's paths."""
     words = [f"--data DATA/{shown(data)}" for data in arguments.data or []]
-    words += [f"--size {arguments.size}", f"--crops {arguments.crops}", "--json FILE", "--write docs/benchmarks.md"]
+    words += [
+        f"--crops {arguments.crops}",
+        f"--repetitions {arguments.repetitions}",
+        "--json FILE",
+        "--write docs/benchmarks.md",
+    ]
     return " ".join(["python benchmarks/replay.py", *words])
 
 

@@ -42,10 +42,10 @@ def tables(rows: Sequence[Row], opening: Sequence[Row], *, command: str) -> str:
     return "\n\n".join(parts)
 
 
-def machine() -> str:
-    """Processor, memory and versions, on a line each."""
+def machine(*others: str) -> str:
+    """Processor, memory and versions, those of other packages too."""
     versions = []
-    for package in ("torch", "numpy", "zarr", "numcodecs", "numba"):
+    for package in ("torch", "numpy", "zarr", "numcodecs", "numba", *others):
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
