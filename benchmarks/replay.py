@@ -57,7 +57,7 @@ def main() -> None:
     if arguments.write:
         import report
 
-        page = arguments.write.read_text()
+        page, machine = arguments.write.read_text(), report.machine("timm", "pillow", "simplejpeg")
         said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm', 'pillow', 'simplejpeg')}\n\n{text}"
         arguments.write.write_text(report.replace_measured(page, said, mark="replay"))
 
@@ -210,7 +210,7 @@ def command(arguments: argparse.Namespace) -> str:
         "--json FILE",
         "--write docs/benchmarks.md",
     ]
-    return " ".join(["python benchmarks/replay.py", *words])
+    return " ".join(["python benchmarks/replay.py", *words, "--json FILE", "--write docs/benchmarks.md"])
 
 
 if __name__ == "__main__":
