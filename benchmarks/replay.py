@@ -58,7 +58,7 @@ def main() -> None:
         import report
 
         page, machine = arguments.write.read_text(), report.machine("timm", "pillow", "simplejpeg")
-        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm', 'pillow', 'simplejpeg')}\n\n{text}"
+        said = f"```\n{command(arguments)}\n```\n\n{machine}\n\n{text}"
         arguments.write.write_text(report.replace_measured(page, said, mark="replay"))
 
 
