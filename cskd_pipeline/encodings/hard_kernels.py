@@ -1,9 +1,10 @@
 """The work of `hard` on a CPU, compiled by numba; importing this module needs it (the extra "fast").
 
-Each public function gives the bytes of its portable counterpart: `encode` those of `envelope` and `from_changes`,
-`fault` and `table` those of the methods of `HardRecords`. The arithmetic, and why it is exact, are in `envelope`: a
-class can win only if it is not behind the winners of r = 0 and r = 1 together, at both ends and where these two cross,
-and an interval of r needs no look inside if one class leads at both of its ends by more than rounding can bridge.
+Each public function does what its portable counterpart does: `encode` gives the records of `envelope` and
+`from_changes`, `table` that of `HardRecords`, and `fault` finds something where `HardRecords.fault` does. The
+arithmetic, and why it is exact, are in `envelope`: a class can win only if it is not behind the winners of r = 0 and
+r = 1 together, at both ends and where these two cross, and an interval of r needs no look inside if one class leads at
+both of its ends by more than rounding can bridge.
 """
 
 from __future__ import annotations

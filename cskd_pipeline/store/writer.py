@@ -18,7 +18,7 @@ from cskd_pipeline.encodings import FieldSpec, Records
 from cskd_pipeline.errors import DataError, MismatchError, RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.arrays import ZSTD, fill_value, open_field, write_metadata
+from cskd_pipeline.store.arrays import ZSTD, Array, fill_value, open_field, write_metadata
 from cskd_pipeline.store.commit import Commit, Fidelity, commit_path, file_facts
 from cskd_pipeline.store.header import StoreHeader
 from cskd_pipeline.store.opening import (
@@ -123,12 +123,12 @@ class StoreWriter:
         folder = self.path / layout.seed_name(seed)
         with writing(folder):
             commit_path(folder, block).unlink(missing_ok=True)
-            self._ensure_seed(seed)
-            files = [*self._write_field(seed, layout.CROP_CRC, block, crop_crc)]
+            arrays = self._ensure_seed(seed)
+            files = [*self._write_field(seed, layout.CROP_CRC, block, crop_crc, arrays)]
             for name, encoding in self.encodings.items():
-                page = int(open_field(folder, encoding.field, self.header).chunks[0])
+                page = int(arrays[encoding.field.name].chunks[0])
                 stored = encoding.pack(records[name], page=page)
-                files += self._write_field(seed, encoding.field, block, stored.rows)
+                files += self._write_field(seed, encoding.field, block, stored.rows, arrays)
                 files += self._write_spill(seed, encoding.field, block, stored.spill)
             facts = {}
             for file in files:
@@ -138,27 +138,33 @@ class StoreWriter:
             commit = Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {})
             commit.write(commit_path(folder, block))
 
-    def _ensure_seed(self, seed: int) -> None:
+    def _ensure_seed(self, seed: int) -> dict[str, Array]:
+        """The seed's arrays by field, opened; what of their metadata is missing or damaged is written first."""
         name = layout.seed_name(seed)
         folder = self.path / name
         if not (folder / "zarr.json").exists():
             self._root.require_group(name)
+        arrays = {}
         for field in (layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())):
             try:
-                open_field(folder, field, self.header)
-            except DataError:  # missing or damaged
+                arrays[field.name] = open_field(folder, field, self.header, mode="r+")
+            except DataError:
                 write_metadata(folder, field, self.header)
+                arrays[field.name] = open_field(folder, field, self.header, mode="r+")
         (folder / "commits").mkdir(exist_ok=True)
         sync(folder)
         sync(self.path)
+        return arrays
 
-    def _write_field(self, seed: int, field: FieldSpec, block: int, rows: npt.NDArray[Any]) -> Iterator[Path]:
+    def _write_field(
+        self, seed: int, field: FieldSpec, block: int, rows: npt.NDArray[Any], arrays: dict[str, Array]
+    ) -> Iterator[Path]:
         folder = self.path / layout.seed_name(seed)
         shard = layout.shard_file(folder, field, block)
         shard.unlink(missing_ok=True)  # zarr would try to merge with a torn shard
         padded = np.full((self.header.block, *field.row_shape), fill_value(rows.dtype), rows.dtype)
         padded[: len(rows)] = rows
-        array = open_field(folder, field, self.header, mode="r+").with_config({"write_empty_chunks": True})
+        array = arrays[field.name].with_config({"write_empty_chunks": True})
         array[block * self.header.block : (block + 1) * self.header.block] = padded
         yield shard
 

@@ -59,13 +59,13 @@ class MadeUpHard(Encoding):
         return {"name": self.name}
 
     def encode(self, dense_BPC: Any, global_BC: Any) -> FixedRows:
-        raise NotImplementedError
+        raise AssertionError("these labels are made up: nothing encodes or stores them")
 
     def pack(self, records: Any, *, page: int) -> StoredRows:
-        raise NotImplementedError
+        raise AssertionError("these labels are made up: nothing encodes or stores them")
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
-        raise NotImplementedError
+        raise AssertionError("these labels are made up: nothing encodes or stores them")
 
     def tabulate(self, records: Any, *, ratio_steps: int) -> NDArray[np.uint16]:
         return (records.rows + ratio_steps).astype(np.uint16)
