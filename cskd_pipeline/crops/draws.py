@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.crops import exact
 from cskd_pipeline.crops.erasing import draw_erased_boxes
-from cskd_pipeline.crops.mixing import draw_mixes, draw_partners
+from cskd_pipeline.crops.mixing import draw_mixes
 from cskd_pipeline.crops.philox import Key, sample_words, stream_key
 from cskd_pipeline.crops.rand_augment import MAX_LAYERS, NO_OP, RandAugment, draw_layers
 from cskd_pipeline.crops.region import draw_regions
@@ -56,16 +56,16 @@ def draw_crops(
     recipe: CropRecipe,
     seed: int,
     samples_n: NDArray[np.int64],
+    partners_n: NDArray[np.int64],
     *,
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
-    total: int,
 ) -> Draws:
     """See `CropRecipe.draw`."""
     key = stream_key(version=recipe.version, key=recipe.key, seed=seed)
     out_n = np.zeros(len(samples_n), CROP_DRAW)
     out_n["seed"], out_n["sample"] = seed, samples_n
-    out_n["partner"] = draw_partners(key, samples_n, total=total, group=recipe.group) if recipe.mixes else samples_n
+    out_n["partner"] = partners_n
     for start in range(0, len(out_n), _CROPS_AT_ONCE):
         part = slice(start, start + _CROPS_AT_ONCE)
         _draw_part(out_n[part], recipe, key, heights=heights[part], widths=widths[part])

@@ -21,6 +21,7 @@ from cskd_pipeline.crops.philox import philox4x32
 from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.records.accelerators import optional
+from cskd_pipeline.records.memory import ReusedMemory
 
 DOMAIN_NOISE = 6
 _VALUES_PER_BLOCK = 8
@@ -39,6 +40,7 @@ def finish(
     *,
     mean: Channels,
     std: Channels,
+    memory: ReusedMemory | None = None,
 ) -> Tensor:
     """fp32 [B, 3, S, S], what the model sees: erased, mixed with the (erased) partner, normalised.
 
@@ -49,6 +51,7 @@ def finish(
         recipe: the recipe that made the draws; its mean and std are those of the noise.
         mean: the model's, per channel in 0..1.
         std: the model's, per channel in 0..1.
+        memory: gives the result's memory on a CPU.
 
     Raises:
         ValueError: a row does not hold the partner.
@@ -57,12 +60,13 @@ def finish(
     device = crops_B3SS.device
     offset_C11 = _per_channel(mean, device)
     scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)[:, None, None]
-    boxes = list(_erased_boxes(draws_B, recipe, device))
     kernels = optional("cskd_pipeline.crops.finish_kernels") if device.type == "cpu" else None
     if kernels is not None:
-        return _compiled(kernels, crops_B3SS, draws_B, partner_rows_B, boxes, offset_C11, scale_C11)
+        finished_B3SS = (memory or ReusedMemory()).empty(tuple(crops_B3SS.shape), torch.float32)
+        _compiled(kernels, crops_B3SS, draws_B, partner_rows_B, recipe, offset_C11, scale_C11, finished_B3SS)
+        return finished_B3SS
     pixels_B3SS = crops_B3SS.to(torch.float32)
-    for row, top, left, box_3hw in boxes:
+    for row, top, left, box_3hw in _erased_boxes(draws_B, recipe, device):
         pixels_B3SS[row, :, top : top + box_3hw.shape[1], left : left + box_3hw.shape[2]] = box_3hw
     _mix(pixels_B3SS, draws_B, partner_rows_B)
     return pixels_B3SS.sub_(offset_C11).mul_(scale_C11)
@@ -73,18 +77,26 @@ def _compiled(
     crops_B3SS: Tensor,
     draws_B: Draws,
     partner_rows_B: NDArray[np.int64],
-    boxes: list[Box],
+    recipe: CropRecipe,
     offset_C11: Tensor,
     scale_C11: Tensor,
-) -> Tensor:
-    noise_at_B = np.zeros(len(draws_B), np.int64)
-    sizes = [box_3hw.numel() for *_, box_3hw in boxes]
-    noise_at_B[[row for row, *_ in boxes]] = np.cumsum([0, *sizes])[: len(boxes)]
-    noise_N = torch.cat([box_3hw.reshape(-1) for *_, box_3hw in boxes]) if boxes else torch.empty(0)
+    finished_B3SS: Tensor,
+) -> None:
     cut_B4 = np.stack([draws_B[f"cut_{edge}"] for edge in ("top", "left", "bottom", "right")], 1).astype(np.int64)
     erase_B4 = np.stack([draws_B[f"erase_{edge}"] for edge in ("top", "left", "height", "width")], 1).astype(np.int64)
+    values_B = 3 * erase_B4[:, 2] * erase_B4[:, 3]
+    noise_at_B = np.cumsum(values_B) - values_B
+    noise_N = np.empty(values_B.sum(), np.float32)
+    kernels.fill_noise(
+        draws_B["noise"].copy(),
+        noise_at_B,
+        values_B,
+        (normal_table() / NORMAL_ONE).astype(np.float32),
+        _per_channel(recipe.mean, crops_B3SS.device).flatten().numpy(),
+        _per_channel(recipe.std, crops_B3SS.device).flatten().numpy(),
+        noise_N,
+    )
     lam_B = draws_B["lam"].astype(np.float32) / np.float32(LAM_ONE)
-    finished_B3SS = torch.empty(crops_B3SS.shape, dtype=torch.float32)
     kernels.finish(
         crops_B3SS.contiguous().numpy(),
         partner_rows_B,
@@ -92,13 +104,12 @@ def _compiled(
         lam_B,
         cut_B4,
         erase_B4,
-        noise_N.numpy(),
+        noise_N,
         noise_at_B,
         offset_C11.flatten().numpy(),
         scale_C11.flatten().numpy(),
         finished_B3SS.numpy(),
     )
-    return finished_B3SS
 
 
 def _erased_boxes(draws_B: Draws, recipe: CropRecipe, device: torch.device) -> Iterator[Box]:

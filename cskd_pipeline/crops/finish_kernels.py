@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from cskd_pipeline.crops.finish import DOMAIN_NOISE
 from cskd_pipeline.crops.mixing import Mix
 from cskd_pipeline.records.accelerators import jit
 
+_DOMAIN = DOMAIN_NOISE << 16
 _MIXUP, _CUTMIX = int(Mix.MIXUP), int(Mix.CUTMIX)
 
 
@@ -54,6 +56,48 @@ def finish(
             if mix_B[b] == _MIXUP or mix_B[b] == _CUTMIX:
                 _erased(crops_B3SS[p, c], erase_B4[p], noise_N, noise_at_B[p], c, partner_SS)
             _mixed(own_SS, partner_SS, mix_B[b], lam_B[b], cut_B4[b], offset_3[c], scale_3[c], finished_B3SS[b, c])
+
+
+@jit
+def fill_noise(names_B: Any, begin_B: Any, values_B: Any, table_T: Any, mean_3: Any, std_3: Any, noise_N: Any) -> None:
+    """Fill `noise_N`, fp32, with what erased boxes hold: mean + std * z, z from the table by Philox's half-words.
+
+    Args:
+        names_B: uint64, of each crop's noise.
+        begin_B, values_B: int64, where each crop's values begin, and how many there are: a third for each channel.
+        table_T: fp32, quantiles of N(0, 1), a power of two of them.
+        mean_3, std_3: fp32, in 0..255.
+        noise_N: the result.
+    """
+    shift = np.uint32(16)
+    size = len(table_T)
+    while size > 1:
+        size, shift = size >> 1, shift - np.uint32(1)
+    words_4 = np.empty(4, np.uint32)
+    for b in range(len(names_B)):
+        part = values_B[b] // 3
+        for i in range(values_B[b]):
+            if i % 8 == 0:
+                _philox(names_B[b], np.uint32(i // 8), words_4)
+            word = words_4[(i % 8) // 2]
+            half = (word >> np.uint32(16)) if i % 2 else (word & np.uint32(0xFFFF))
+            c = i // part
+            noise_N[begin_B[b] + i] = table_T[half >> shift] * std_3[c] + mean_3[c]
+
+
+@jit
+def _philox(name: Any, block: Any, words_4: Any) -> None:
+    """`philox4x32` with key (0, 0) and counter (name, low and high; domain of noise; block)."""
+    low32, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    word0, word1 = name & low32, name >> half
+    word2, word3 = np.uint64(_DOMAIN), np.uint64(block)
+    key0, key1 = np.uint64(0), np.uint64(0)
+    for _ in range(10):
+        product0, product1 = word0 * np.uint64(0xD2511F53), word2 * np.uint64(0xCD9E8D57)
+        word0, word1 = (product1 >> half) ^ word1 ^ key0, product1 & low32
+        word2, word3 = (product0 >> half) ^ word3 ^ key1, product0 & low32
+        key0, key1 = (key0 + np.uint64(0x9E3779B9)) & low32, (key1 + np.uint64(0xBB67AE85)) & low32
+    words_4[0], words_4[1], words_4[2], words_4[3] = word0, word1, word2, word3
 
 
 @jit

@@ -122,7 +122,16 @@ class CropRecipe(Record):
         red, green, blue = (round(255 * channel) for channel in self.mean)
         return red, green, blue
 
-    def draw(self, seed: int, samples_n: ArrayLike, *, heights: ArrayLike, widths: ArrayLike, total: int) -> Draws:
+    def draw(
+        self,
+        seed: int,
+        samples_n: ArrayLike,
+        *,
+        heights: ArrayLike,
+        widths: ArrayLike,
+        total: int,
+        partners_n: NDArray[np.int64] | None = None,
+    ) -> Draws:
         """The crops of these samples: a `CROP_DRAW` array [n], a pure function of the arguments.
 
         A crop does not depend on which other samples are asked for, nor on their order.
@@ -133,6 +142,7 @@ class CropRecipe(Record):
             heights: integers [n], source pixels.
             widths: integers [n], source pixels.
             total: how many samples the data set has, which decides the pairs of its last group.
+            partners_n: what `partners` gives, for who has asked already: most of the work where samples are few.
 
         Raises:
             ValueError: a sample is outside 0..total-1, a source size is below 1, or the lengths differ.
@@ -145,7 +155,9 @@ class CropRecipe(Record):
             )
         if len(samples) and min(height_n.min(), width_n.min()) < 1:
             raise ValueError(f"source sizes must be at least 1, found {min(height_n.min(), width_n.min())}")
-        return draw_crops(self, seed, samples, heights=height_n, widths=width_n, total=total)
+        if partners_n is None:
+            partners_n = self.partners(seed, samples, total=total)
+        return draw_crops(self, seed, samples, partners_n, heights=height_n, widths=width_n)
 
     def partners(self, seed: int, samples_n: ArrayLike, *, total: int) -> NDArray[np.int64]:
         """int64 [n], the samples that these are mixed with: the `partner` field of `draw`.

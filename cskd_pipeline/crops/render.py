@@ -19,13 +19,14 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.records.accelerators import optional
 
 
-def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArray[np.uint8]:
+def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True) -> NDArray[np.uint8]:
     """uint8 [3, S, S], contiguous: region -> resize -> flip -> RandAugment.
 
     Args:
         image: uint8 [h, w, 3], RGB, the decoded source image.
         draw: one `CROP_DRAW` record that was drawn for an image of this height and width.
         recipe: the recipe that made the draw.
+        augment: with RandAugment, which else is left to `batched_ops.augment`.
 
     Raises:
         ValueError: the region does not lie in the image, which is then not the image that was drawn for.
@@ -37,14 +38,18 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArr
             f"sample {draw['sample']}: region of rows {top}..{bottom} and columns {left}..{right} "
             f"does not lie in an image of shape {image.shape}"
         )
-    return render_region(image[top:bottom, left:right], draw, recipe)
+    return render_region(image[top:bottom, left:right], draw, recipe, augment=augment)
 
 
-def render_region(region: NDArray[np.uint8], draw: np.void, recipe: CropRecipe) -> NDArray[np.uint8]:
+def render_region(
+    region: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True
+) -> NDArray[np.uint8]:
     """What `render` gives, from the pixels of the draw's region alone."""
     crop_3SS = resize(region, height=recipe.size, width=recipe.size).transpose(2, 0, 1)
     if draw["flip"]:
         crop_3SS = torch.from_numpy(crop_3SS).flip(2).numpy()  # ten times as fast as NumPy's
+    if not augment:
+        return np.ascontiguousarray(crop_3SS)
     layers = [(op, m) for op, m in zip(draw["op"].tolist(), draw["magnitude"].tolist(), strict=True) if op != NO_OP]
     kernels = optional("cskd_pipeline.crops.op_kernels")  # the same bytes, several times faster
     apply = _by_pillow if kernels is None else kernels.apply_op

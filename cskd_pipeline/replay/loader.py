@@ -1,60 +1,100 @@
-"""From (seeds, samples) to rendered crops, in worker processes or in this one, with the same bytes."""
+"""From (seeds, samples) to batches of rendered crops, in worker processes or in this one, with the same bytes."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import signal
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
 
 from cskd_pipeline.crops.batch import CropBatch
-from cskd_pipeline.crops.checksum import crop_crc
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.crops.render import render_region
 from cskd_pipeline.errors import CskdError, RetryError
+from cskd_pipeline.records.memory import ReusedMemory
+from cskd_pipeline.replay.making import CropMaker, Order, PixelSlots
 from cskd_pipeline.replay.order import Batch
+from cskd_pipeline.replay.pieces import Piece, pieces
 from cskd_pipeline.samples import SampleIndex
-from cskd_pipeline.samples.jpeg import Box
+
+PIECE = 64
+"""The most crops that one worker makes at a time: large enough that messages cost nothing, small enough to share."""
+
+_DRAWN_AT_ONCE = 4096
+
+Answer = NDArray[np.uint32] | CskdError
 
 
 class CropLoader:
     """Loads batches in the order asked for. Workers live as long as the loader and serve one `load` at a time."""
 
     def __init__(
-        self, index: SampleIndex, recipe: CropRecipe, *, workers: int, pin_memory: bool = False, prefetch: int = 2
+        self, index: SampleIndex, recipe: CropRecipe, *, workers: int, pin_memory: bool = False, ahead: int = 1
     ) -> None:
-        """Crops of `recipe` over the images of `index`, made by `workers` processes (0: in this one)."""
+        """Crops of `recipe` over the images of `index`.
+
+        Args:
+            index: the images.
+            recipe: the crops.
+            workers: processes that make them (0: this one does).
+            pin_memory: put batches in page-locked memory, for a GPU.
+            ahead: an image's crops in so many successive batches are made together.
+        """
+        self._index, self._recipe, self._workers, self._ahead = index, recipe, workers, ahead
+        self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
+        self._finished = ReusedMemory()
         self._wanted = _Wanted()
-        self._batches: DataLoader[CropBatch | CskdError] = DataLoader(
-            _Crops(index, recipe),
-            batch_size=None,
-            sampler=self._wanted,
-            num_workers=workers,
-            collate_fn=as_is,
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
-            prefetch_factor=prefetch if workers else None,
-            worker_init_fn=leave_signals_to_the_parent if workers else None,
-        )
+        self._started: _Started | None = None
 
     def load(self, batches: Iterable[Batch]) -> Iterator[CropBatch]:
         """One `CropBatch` for each (seeds, samples) of `batches`, which may be a generator.
+
+        Workers have begun when this returns.
 
         Raises:
             DataError: an image cannot be read or decoded; names it.
             RetryError: a worker process was killed.
         """
-        self._wanted.batches = batches
+        draws = _drawn(iter(batches), self._recipe, self._index)
+        first = next(draws, None)
+        if first is None:
+            return iter(())
+        started = self._started = self._started or self._start(batch=len(first))
+        work = _Work(itertools.chain([first], draws), started.slots, ahead=self._ahead)
+        self._wanted.orders = work.orders()
+        return self._batches(work, iter(started.made))
+
+    def _start(self, *, batch: int) -> _Started:
+        crops = min(PIECE, batch)
+        # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
+        per_worker = max(2, -(-2 * batch // (crops * max(1, self._workers))))
+        # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
+        slots = PixelSlots(
+            self._workers * per_worker + 1, crops=crops, size=self._recipe.size, shared=self._workers > 0
+        )
+        made: DataLoader[Answer] = DataLoader(
+            CropMaker(self._index, self._recipe, slots),
+            batch_size=None,
+            sampler=self._wanted,
+            num_workers=self._workers,
+            collate_fn=as_is,
+            persistent_workers=self._workers > 0,
+            prefetch_factor=per_worker if self._workers else None,
+            worker_init_fn=leave_signals_to_the_parent if self._workers else None,
+        )
+        return _Started(made, slots)
+
+    def _batches(self, work: _Work, made: Iterator[Answer]) -> Iterator[CropBatch]:
         try:
-            for batch in self._batches:
-                if isinstance(batch, CskdError):
-                    raise batch
-                yield batch
+            yield from work.batches(made, self._begin)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -62,54 +102,109 @@ class CropLoader:
                 "a process that makes crops was killed, most likely for want of memory; give fewer --workers"
             ) from error
 
+    def _begin(self, draws_B: Draws) -> CropBatch:
+        """A batch without its pixels and their checksums."""
+        size = self._recipe.size
+        return CropBatch(
+            crops_B3SS=self._pixels.empty((len(draws_B), 3, size, size), torch.uint8),
+            draws_B=draws_B,
+            partner_rows_B=partner_rows(draws_B),
+            labels_B=np.asarray(self._index.labels[draws_B["sample"]], np.int64),
+            crc_B=np.empty(len(draws_B), np.uint32),
+            memory=self._finished,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Started:
+    made: DataLoader[Answer]
+    slots: PixelSlots
+
 
 class _Wanted(Sampler[Any]):
-    batches: Iterable[Batch] = ()
+    orders: Iterator[Order] = iter(())
 
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-
-class _Crops(Dataset[Any]):
-    """Maps (seeds, samples) to a batch. Errors meant for the user come back as values, to be raised unwrapped."""
-
-    def __init__(self, index: SampleIndex, recipe: CropRecipe) -> None:
-        self.index, self.recipe = index, recipe
-
-    def __getitem__(self, wanted: Batch) -> CropBatch | CskdError:
-        seeds_B, samples_B = wanted
-        draws_B = draw_batch(self.recipe, self.index, seeds_B, samples_B)
-        size = self.recipe.size
-        crops_B3SS = torch.empty((len(samples_B), 3, size, size), dtype=torch.uint8)
-        crc_B = np.empty(len(samples_B), np.uint32)
-        pixels = crops_B3SS.numpy()
-        try:
-            for row, sample in enumerate(samples_B.tolist()):
-                draw = draws_B[row]
-                box = Box(*(int(draw[edge]) for edge in ("top", "left", "height", "width")))
-                pixels[row] = render_region(self.index.decode_part(sample, box), draw, self.recipe)
-                crc_B[row] = crop_crc(pixels[row])
-        except CskdError as error:
-            return error
-        labels_B = np.asarray(self.index.labels[samples_B], np.int64)
-        return CropBatch(crops_B3SS, draws_B, partner_rows(draws_B), labels_B, crc_B)
+    def __iter__(self) -> Iterator[Order]:
+        return self.orders
 
 
-def draw_batch(recipe: CropRecipe, index: SampleIndex, seeds_B: Any, samples_B: Any) -> Draws:
-    """The draws of crops of several seeds, in their order."""
-    draws_B = np.empty(len(samples_B), CROP_DRAW)
-    for seed in np.unique(seeds_B).tolist():
-        rows = np.flatnonzero(seeds_B == seed)
-        samples = samples_B[rows]
-        draws_B[rows] = recipe.draw(
-            seed, samples, heights=index.heights[samples], widths=index.widths[samples], total=len(index)
-        )
-    return draws_B
+class _Work:
+    """One `load`: gives orders, and puts what comes back, in the same order, where it belongs."""
+
+    def __init__(self, draws: Iterator[Draws], slots: PixelSlots, *, ahead: int) -> None:
+        self._slots = slots
+        self._draws: dict[int, Draws] = {}  # of the batches under way, by number
+        self._ordered: deque[tuple[int, Piece]] = deque()
+        self._pieces = pieces(self._samples(draws), crops=slots.crops, ahead=ahead)
+
+    def _samples(self, draws: Iterator[Draws]) -> Iterator[NDArray[np.int64]]:
+        for number, draws_B in enumerate(draws):
+            self._draws[number] = draws_B
+            yield draws_B["sample"]
+
+    def orders(self) -> Iterator[Order]:
+        """What workers are to do next; each slot is used again only when what was in it has been taken out."""
+        for number, piece in enumerate(self._pieces):
+            slot = number % len(self._slots)
+            self._ordered.append((slot, piece))
+            draws_n = np.empty(len(piece.row_n), CROP_DRAW)
+            for batch in np.unique(piece.batch_n).tolist():
+                rows = np.flatnonzero(piece.batch_n == batch)
+                draws_n[rows] = self._draws[batch][piece.row_n[rows]]
+            yield Order(slot, draws_n)
+
+    def batches(self, made: Iterator[Answer], begin: Callable[[Draws], CropBatch]) -> Iterator[CropBatch]:
+        """Whole batches in order."""
+        begun: dict[int, CropBatch] = {}
+        missing: dict[int, int] = {}
+        first = 0
+        for answer in made:
+            if isinstance(answer, CskdError):
+                raise answer
+            slot, piece = self._ordered.popleft()
+            for number in np.unique(piece.batch_n).tolist():
+                if number not in begun:
+                    begun[number] = begin(self._draws[number])
+                    missing[number] = len(begun[number])
+                rows = np.flatnonzero(piece.batch_n == number)
+                begun[number].crops_B3SS.numpy()[piece.row_n[rows]] = self._slots[slot][rows]
+                begun[number].crc_B[piece.row_n[rows]] = answer[rows]
+                missing[number] -= len(rows)
+            while missing.get(first) == 0:
+                del missing[first], self._draws[first]
+                yield begun.pop(first)
+                first += 1
 
 
-def as_is(batch: Any) -> Any:
-    """The batch itself: batches are made whole in the workers."""
-    return batch
+def _drawn(batches: Iterator[Batch], recipe: CropRecipe, index: SampleIndex) -> Iterator[Draws]:
+    """The draws of each batch; drawn for many batches at a time, which costs a tenth."""
+    while portion := list(_until(batches, crops=_DRAWN_AT_ONCE)):
+        seeds_n, samples_n, partners_n = (np.concatenate(column) for column in zip(*portion, strict=True))
+        draws_n = np.empty(len(samples_n), CROP_DRAW)
+        for seed in np.unique(seeds_n).tolist():
+            rows = np.flatnonzero(seeds_n == seed)
+            samples = samples_n[rows]
+            draws_n[rows] = recipe.draw(
+                seed,
+                samples,
+                heights=index.heights[samples],
+                widths=index.widths[samples],
+                total=len(index),
+                partners_n=partners_n[rows],
+            )
+        yield from np.split(draws_n, np.cumsum([len(batch.samples_B) for batch in portion])[:-1])
+
+
+def _until(batches: Iterator[Batch], *, crops: int) -> Iterator[Batch]:
+    taken = 0
+    while taken < crops and (batch := next(batches, None)) is not None:
+        taken += len(batch.samples_B)
+        yield batch
+
+
+def as_is(made: Any) -> Any:
+    """The object itself: nothing is left to collate."""
+    return made
 
 
 _GRACE_S = 15

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,23 @@ from cskd_pipeline.crops.philox import Key, sample_words
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.errors import UsageError
 
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Seeds and samples, int64 [B] each."""
+
+class Batch(NamedTuple):
+    """Crops to load.
+
+    Attributes:
+        seeds_B, samples_B: int64, the crops.
+        partners_B: int64, the samples that they are mixed with, see `CropRecipe.partners`; they must be in the batch.
+    """
+
+    seeds_B: NDArray[np.int64]
+    samples_B: NDArray[np.int64]
+    partners_B: NDArray[np.int64]
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Rows start..stop-1."""
+        return Batch(*(column[start:stop] for column in self))
+
 
 _GROUPS, _UNITS = 0, 1
 
@@ -122,9 +138,9 @@ def sample_batches(
     """The crops of these samples (whose mix partners are among them), partners side by side, `batch` at a time."""
     first, second = _units(recipe, seed, samples_n, total)
     order = np.argsort(first == second, kind="stable")  # single crops last: no pair straddles two batches
-    seeds, samples = _flatten(first[order], second[order], np.full(len(first), seed, np.int64))
-    for start in range(0, len(samples), batch):
-        yield seeds[start : start + batch], samples[start : start + batch]
+    crops = _flatten(first[order], second[order], np.full(len(first), seed, np.int64))
+    for start in range(0, len(crops.samples_B), batch):
+        yield crops.part(start, start + batch)
 
 
 def order_key(key: int, epoch: int) -> Key:
@@ -152,4 +168,5 @@ def _units(
 def _flatten(first: NDArray[np.int64], second: NDArray[np.int64], seeds: NDArray[np.int64]) -> Batch:
     both = np.stack([first, second], axis=1).reshape(-1)
     keep = np.stack([np.ones(len(first), bool), first != second], axis=1).reshape(-1)
-    return np.repeat(seeds, 2)[keep], both[keep]
+    partners = np.stack([second, first], axis=1).reshape(-1)
+    return Batch(np.repeat(seeds, 2)[keep], both[keep], partners[keep])

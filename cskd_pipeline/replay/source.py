@@ -102,9 +102,9 @@ class ReplaySource:
             )
 
     def _micro_batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        seeds, samples = self.order.crops(epoch)
+        crops = self.order.crops(epoch)
         micro = self.order.batch // (self.world * self.accumulation)
         for number in range(start, self.batches_per_epoch):
             update, step = divmod(number, self.accumulation)
             first = update * self.order.batch + (step * self.world + self.rank) * micro
-            yield seeds[first : first + micro], samples[first : first + micro]
+            yield crops.part(first, first + micro)

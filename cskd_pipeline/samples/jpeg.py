@@ -1,4 +1,4 @@
-"""A part of a JPEG, decoded faster than Pillow does where that gives the same pixels.
+"""Parts of a JPEG, decoded faster than Pillow does where that gives the same pixels.
 
 simplejpeg (the extra "fast") and Pillow both hold libjpeg-turbo, which gives the same bits whichever of them asks. What
 simplejpeg is not sure of is left to Pillow: inks, subsampling that versions of the library smooth differently, and
@@ -7,6 +7,7 @@ every file with a flaw, so that what is refused and what is forgiven does not de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +26,23 @@ class Box(NamedTuple):
     height: int
     width: int
 
+    @property
+    def rows(self) -> slice:
+        """As an index."""
+        return slice(self.top, self.top + self.height)
 
-def decode_part(data: bytes, box: Box, *, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """uint8 [box.height, box.width, 3] RGB; None where it is for Pillow to decode this, or to say what is wrong.
+    @property
+    def columns(self) -> slice:
+        """As an index."""
+        return slice(self.left, self.left + self.width)
+
+
+def decode_parts(data: bytes, boxes: Sequence[Box], *, size: tuple[int, int]) -> list[NDArray[np.uint8]] | None:
+    """uint8 [box.height, box.width, 3] RGB for each box; None where Pillow is to decode, or to say what is wrong.
 
     Args:
         data: an encoded image of any kind.
-        box: the part.
+        boxes: the parts.
         size: (height, width) that the image is said to have.
     """
     simplejpeg = optional("simplejpeg")
@@ -44,4 +55,4 @@ def decode_part(data: bytes, box: Box, *, size: tuple[int, int]) -> NDArray[np.u
         whole: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # strict as it is, it refuses what Pillow may forgive
         return None
-    return whole[box.top : box.top + box.height, box.left : box.left + box.width]
+    return [whole[box.rows, box.columns] for box in boxes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.samples.byte_ranges import ByteRanges, read_whole
 from cskd_pipeline.samples.decode import decode_rgb
 from cskd_pipeline.samples.index_files import check_columns, identity, map_columns, read_header
-from cskd_pipeline.samples.jpeg import Box, decode_part
+from cskd_pipeline.samples.jpeg import Box, decode_parts
 
 
 class SampleIndex:
@@ -117,17 +118,18 @@ class SampleIndex:
             raise DataError(f"{name}: is {pixels.shape[:2]}, {expected} (h, w) when indexed; index the data again")
         return pixels
 
-    def decode_part(self, sample: int, box: Box) -> NDArray[np.uint8]:
-        """Those pixels of `decode` that lie in the box, uint8 [box.height, box.width, 3], without the rest if possible.
+    def decode_parts(self, sample: int, boxes: Sequence[Box]) -> list[NDArray[np.uint8]]:
+        """Those pixels of `decode` that lie in each box, uint8 [box.height, box.width, 3]; read and decoded once.
 
         Raises:
-            DataError: as `decode`; damage that does not reach the box may go unnoticed.
+            DataError: as `decode`; damage that does not reach the boxes may go unnoticed.
         """
         size = (int(self.heights[sample]), int(self.widths[sample]))
-        part = decode_part(self.read(sample), box, size=size)
-        if part is None:
-            part = self.decode(sample)[box.top : box.top + box.height, box.left : box.left + box.width]
-        return part
+        parts = decode_parts(self.read(sample), boxes, size=size)
+        if parts is None:
+            whole = self.decode(sample)
+            parts = [whole[box.rows, box.columns] for box in boxes]
+        return parts
 
     def class_counts(self) -> NDArray[np.int64]:
         """int64 [C], the number of samples of every class."""

@@ -172,8 +172,8 @@ def test_verify_notices_that_the_images_have_changed(
 ) -> None:
     from cskd_pipeline.samples import SampleIndex
 
-    decode = SampleIndex.decode_part
-    monkeypatch.setattr(SampleIndex, "decode_part", lambda self, sample, box: decode(self, sample, box) ^ 1)
+    decode = SampleIndex.decode_parts
+    monkeypatch.setattr(SampleIndex, "decode_parts", lambda *args: [part ^ 1 for part in decode(*args)])
     words = ["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
     outcome = command(*words, "--json")
     assert outcome.code == 3

@@ -308,8 +308,8 @@ def test_pixels_that_drift_stop_training(
 ) -> None:
     from cskd_pipeline.samples import SampleIndex
 
-    decode = SampleIndex.decode_part
-    monkeypatch.setattr(SampleIndex, "decode_part", lambda self, sample, box: decode(self, sample, box) ^ 1)
+    decode = SampleIndex.decode_parts
+    monkeypatch.setattr(SampleIndex, "decode_parts", lambda *args: [part ^ 1 for part in decode(*args)])
     words = [*train, "--labels", finished_store, "--objective", objective, "--canary", "0"]
     outcome = command(*words, "--out", tmp_path / "new")
     assert outcome.code == 3

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from crop_cases import draw_same_size, synthetic_image
 from PIL import Image
 from timm.data import auto_augment
 
 from cskd_pipeline.crops import op_kernels
+from cskd_pipeline.crops.batched_ops import augment
+from cskd_pipeline.crops.draws import CROP_DRAW
 from cskd_pipeline.crops.ops import OPS, apply_op
+from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.crops.render import render
 
@@ -75,6 +80,39 @@ def test_a_compiled_operation_equals_pillows_bit_for_bit(name: str) -> None:
                 image = apply_op(Image.fromarray(pixels), op, magnitude=magnitude, negative=negative, fill=FILL)
                 assert np.array_equal(found.transpose(1, 2, 0), np.asarray(image)), (pixels.shape, magnitude, negative)
                 assert np.array_equal(planes, pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_operation_on_a_batch_equals_pillows_bit_for_bit(name: str) -> None:
+    op = list(OPS).index(name)
+    generator = np.random.default_rng(op)
+    for side in (1, 2, 3, 7, 64, 97):
+        images = [synthetic_image(side, side, which=which) for which in range(3)]
+        images += [generator.integers(0, high, (side, side, 3), dtype=np.uint8) for high in (256, 3)]
+        images.append(np.full((side, side, 3), 77, np.uint8))
+        cases = [(image, m, negative) for image in images for m in MAGNITUDES for negative in (False, True)]
+        draws = np.zeros(len(cases), CROP_DRAW)
+        draws["op"], draws["op"][:, 1] = NO_OP, op  # in whichever layer
+        draws["magnitude"][:, 1] = [round(m * MAGNITUDE_ONE) * (-1 if negative else 1) for _, m, negative in cases]
+        batch = torch.from_numpy(np.stack([image.transpose(2, 0, 1) for image, *_ in cases]))
+        before = batch.clone()
+        found = augment(batch, draws, fill=FILL).numpy().transpose(0, 2, 3, 1)
+        assert torch.equal(batch, before)
+        for (image, magnitude, negative), ours in zip(cases, found, strict=True):
+            negative = negative and magnitude > 0  # a magnitude of 0 has no sign
+            theirs = apply_op(Image.fromarray(image), op, magnitude=magnitude, negative=negative, fill=FILL)
+            assert np.array_equal(ours, np.asarray(theirs)), (image.shape, magnitude, negative)
+
+
+def test_crops_are_the_same_augmented_as_a_batch() -> None:
+    recipe = dataclasses.replace(RECIPES["deit"], rand_augment="rand-m9-n4-mstd2-inc1", size=32)
+    draws = draw_same_size(recipe, 0, range(90), height=40, width=50)
+    images = [synthetic_image(40, 50, which=which) for which in range(90)]
+    bare = [render(image, draw, recipe, augment=False) for image, draw in zip(images, draws, strict=True)]
+    found = augment(torch.from_numpy(np.stack(bare)), draws, fill=recipe.fill).numpy()
+    for image, draw, plain, ours in zip(images, draws, bare, found, strict=True):
+        assert np.array_equal(render(image, draw, recipe), ours)
+        assert (draw["op"] == NO_OP).all() <= np.array_equal(plain, ours)
 
 
 def test_crops_are_the_same_compiled_or_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding, SoftEn
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
 from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, precompute, recompute, warn_of_gap
 from cskd_pipeline.replay import CropLoader
+from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import open_split
 from cskd_pipeline.store import StoreReader, StoreWriter, summarise
 from cskd_pipeline.store.commit import Commit
@@ -66,7 +67,8 @@ def test_stored_logits_are_those_of_each_crop_alone(toy: Path, teacher_weights: 
         crc = store.read_crop_crc(3, block)
         for row, sample in list(enumerate(store.header.rows(block)))[::7]:
             pair = np.unique([sample, RECIPE.partners(3, [sample], total=total)[0]])
-            batch = next(loader.load([(np.full(len(pair), 3), pair)]))
+            partners = RECIPE.partners(3, pair, total=total)
+            batch = next(loader.load([Batch(np.full(len(pair), 3), pair, partners)]))
             at = int(np.flatnonzero(pair == sample)[0])
             pixels = batch.pixels(RECIPE, mean=spec.mean, std=spec.std, device=torch.device("cpu"))
             dense, global_ = job.teacher(pixels)

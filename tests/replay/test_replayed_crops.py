@@ -13,6 +13,7 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.replay import Canary, CropLoader, EpochOrder, NoTargets, ReplaySource
+from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex, open_split
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=24, group=16)
@@ -46,9 +47,9 @@ def everything(
     crops = {}
     loader = CropLoader(index, RECIPE, workers=workers)
     for epoch in range(8):
-        seeds, samples = order.crops(epoch)
-        cuts = range(batch, len(seeds), batch)
-        for loaded in loader.load(zip(np.split(seeds, cuts), np.split(samples, cuts), strict=True)):
+        crops_of_epoch = order.crops(epoch)
+        parts = [crops_of_epoch.part(start, start + batch) for start in range(0, len(crops_of_epoch.seeds_B), batch)]
+        for loaded in loader.load(parts):
             crops.update(finished(loaded))
     return crops
 
@@ -123,12 +124,12 @@ def test_a_broken_image_is_named_and_never_replaced(
     broken = next(sample for sample in range(len(index)) if index.key(sample) == "img00000")
     loader = CropLoader(index, RECIPES["plain"], workers=workers)
     with pytest.raises(DataError, match="img00000"):
-        list(loader.load([(np.zeros(1, np.int64), np.array([broken]))]))
+        list(loader.load([Batch(np.zeros(1, np.int64), np.array([broken]), np.array([broken]))]))
 
 
 def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: SampleIndex) -> None:
     loader = CropLoader(index, RECIPES["plain"], workers=0)
-    batch = next(loader.load([(np.zeros(40, np.int64), np.arange(40))]))
+    batch = next(loader.load([Batch(np.zeros(40, np.int64), np.arange(40), np.arange(40))]))
     wrong = batch.crc_B.copy()
     wrong[17] ^= 1
     with pytest.raises(DataError, match=r"seed 0, sample 17.*1 of 40 checked"):

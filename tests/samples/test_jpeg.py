@@ -13,7 +13,7 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.manifest import resolve_data
 from cskd_pipeline.samples import build_index, jpeg
 from cskd_pipeline.samples.decode import decode_rgb
-from cskd_pipeline.samples.jpeg import Box, decode_part
+from cskd_pipeline.samples.jpeg import Box, decode_parts
 
 
 def encoded(height: int, width: int, mode: str = "RGB", **options: Any) -> bytes:
@@ -46,9 +46,11 @@ def test_a_part_equals_that_part_of_the_whole(
     options |= {"subsampling": subsampling} if subsampling else {}
     data = encoded(height, width, "RGB" if subsampling else "L", restart_marker_blocks=3, **options)
     whole = decode_rgb(data, name="x")
-    for box in boxes(height, width):
-        part = decode_part(data, box, size=(height, width))
-        assert part is not None and part.dtype == np.uint8
+    chosen = list(boxes(height, width))
+    parts = decode_parts(data, chosen, size=(height, width))
+    assert parts is not None
+    for box, part in zip(chosen, parts, strict=True):
+        assert part.dtype == np.uint8
         assert np.array_equal(part, whole[box.top : box.top + box.height, box.left : box.left + box.width]), box
 
 
@@ -57,7 +59,7 @@ def test_what_pillow_must_judge_is_left_to_it() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (40, 40)).save(stream, "PNG")
     box = Box(0, 0, 10, 10)
-    assert decode_part(whole, box, size=(40, 40)) is not None
+    assert decode_parts(whole, [box], size=(40, 40)) is not None
     for data in (
         whole[:-1],
         whole[: len(whole) // 2],
@@ -65,8 +67,8 @@ def test_what_pillow_must_judge_is_left_to_it() -> None:
         b"",
         encoded(40, 40, "CMYK"),
     ):
-        assert decode_part(data, box, size=(40, 40)) is None
-    assert decode_part(whole, box, size=(40, 41)) is None, "another image than the one that was indexed"
+        assert decode_parts(data, [box], size=(40, 40)) is None
+    assert decode_parts(whole, [box], size=(40, 41)) is None, "another image than the one that was indexed"
 
 
 def test_a_flaw_is_judged_alike_whatever_is_installed() -> None:
@@ -76,11 +78,11 @@ def test_a_flaw_is_judged_alike_whatever_is_installed() -> None:
         data = bytearray(encoded(48, 40, subsampling="4:2:0", progressive=bool(trial % 2)))
         for _ in range(int(generator.integers(1, 10))):
             data[int(generator.integers(3, len(data) - 2))] = int(generator.integers(256))
-        part = decode_part(bytes(data), Box(10, 10, 20, 20), size=(48, 40))
-        if part is None:
+        parts = decode_parts(bytes(data), [Box(10, 10, 20, 20)], size=(48, 40))
+        if parts is None:
             refused += 1
         else:
-            assert np.array_equal(part, decode_rgb(bytes(data), name="x")[10:30, 10:30])
+            assert np.array_equal(parts[0], decode_rgb(bytes(data), name="x")[10:30, 10:30])
     assert 0 < refused < 300
 
 
@@ -90,10 +92,10 @@ def test_an_index_gives_parts_or_names_the_sample(fast: bool, as_folder: Any, mo
         monkeypatch.setattr(jpeg, "optional", lambda module: None)
     index = build_index(resolve_data(str(as_folder)), "train")
     for sample in range(len(index)):
-        box = Box(2, 3, 3, 5)
-        assert np.array_equal(index.decode_part(sample, box), index.decode(sample)[2:5, 3:8])
+        one, other = index.decode_parts(sample, [Box(2, 3, 3, 5), Box(0, 0, 1, 2)])
+        whole = index.decode(sample)
+        assert np.array_equal(one, whole[2:5, 3:8]) and np.array_equal(other, whole[:1, :2])
     file = index.file(0)
-    whole = file.read_bytes()
-    file.write_bytes(whole.replace(b"\xff\xda", b"\0\0"))
+    file.write_bytes(file.read_bytes().replace(b"\xff\xda", b"\0\0"))
     with pytest.raises(DataError, match=index.key(0)):
-        index.decode_part(0, Box(0, 0, 2, 2))
+        index.decode_parts(0, [Box(0, 0, 2, 2)])
