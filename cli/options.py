@@ -117,6 +117,15 @@ machine_options = options(
     ),
 )
 
+augment_option = click.option(
+    "--augment",
+    type=click.Choice(["workers", "device"]),
+    default="workers",
+    show_default=True,
+    help="Where RandAugment runs: in the processes that read images, or on the model's GPU, which relieves them. The "
+    "crops are the same, to the bit.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -13,6 +13,7 @@ from .config_file import config_option
 from .key_value import KeyValue
 from .label_targets import make_encodings, stored_settings, target_settings
 from .options import (
+    augment_option,
     data_options,
     machine_options,
     make_recipe,
@@ -62,6 +63,7 @@ DEFAULT_TARGETS = "hard,soft"
 )
 @click.option("--block", type=int, help="Samples per committed block.  [default: chosen to suit the set]")
 @machine_options
+@augment_option
 @config_option
 def precompute(
     data: str,
@@ -77,6 +79,7 @@ def precompute(
     block: int | None,
     device: str | None,
     workers: str,
+    augment: str,
     **teacher_settings: Any,
 ) -> None:
     """Run the teacher over augmented crops, once, and store its labels.
@@ -90,6 +93,7 @@ def precompute(
     """
     from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, warn_of_gap
     from cskd_pipeline.precompute import precompute as run
+    from cskd_pipeline.replay import killed_workers_named
     from cskd_pipeline.store import StoreReader, StoreWriter, is_store, require_store_or_room, summarise
     from cskd_pipeline.train import choose_device
 
@@ -116,9 +120,9 @@ def precompute(
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {chosen_device}, "
         f"grid {teacher.grid[0]} x {teacher.grid[1]}"
     )
-    with StoreWriter(out, job.header) as writer:
+    with StoreWriter(out, job.header) as writer, killed_workers_named():
         warn_of_gap(job, seed=wanted[0], report=say)
-        run(job, writer, wanted, workers=processes, report=say)
+        run(job, writer, wanted, workers=processes, augment=augment == "workers", report=say)
     summary = summarise(StoreReader(out))
     click.echo(
         f"{out}: {len(summary.complete)} complete seed{'s' if len(summary.complete) != 1 else ''}, "

@@ -16,6 +16,7 @@ from cskd_pipeline.errors import MismatchError, RetryError, UsageError
 from .config_file import add_defaults, config_option
 from .key_value import KeyValue
 from .options import (
+    augment_option,
     data_options,
     json_option,
     machine_options,
@@ -143,6 +144,7 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
 @recipe_options
 @teacher_options
 @machine_options
+@augment_option
 @config_option
 @click.option(
     "--preset",
@@ -169,7 +171,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     """
     from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
     from cskd_pipeline.records.weights import weights_digest
-    from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource
+    from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource, killed_workers_named
     from cskd_pipeline.student import create_student
     from cskd_pipeline.student.timm_model import normalisation
     from cskd_pipeline.train import TrainConfig, process_group, stop_on_signals
@@ -207,9 +209,12 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         start = weights_digest(student.model)
         _check_input_size(student, recipe.size)
         mean, std = normalisation(student.model)
+        on_gpu = device.type == "cuda"
         source = ReplaySource(
             order=order,
-            loader=CropLoader(index, recipe, workers=workers, pin_memory=device.type == "cuda"),
+            loader=CropLoader(
+                index, recipe, workers=workers, augment=options["augment"] == "workers", pin_memory=on_gpu
+            ),
             provider=targets.provider,
             mean=mean,
             std=std,
@@ -217,9 +222,10 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             rank=rank(),
             world=world_size(),
             accumulation=config.accumulation,
+            ahead=int(on_gpu),
         )
         evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
-        with contextlib.closing(targets.provider), stop_on_signals() as stop, _resumable():
+        with contextlib.closing(targets.provider), stop_on_signals() as stop, _resumable(), killed_workers_named():
             summary = run(
                 config,
                 student=student,

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
+from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.encodings import Encoding, Records, encodings_to_json
 from cskd_pipeline.errors import StoppedError, UsageError
 from cskd_pipeline.precompute.fidelity import measure
 from cskd_pipeline.precompute.versions import versions
+from cskd_pipeline.records.ahead import ahead
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex
@@ -77,9 +80,20 @@ def precompute(
     seeds: list[int],
     *,
     workers: int,
+    augment: bool = True,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> int:
     """Compute and commit every block of these seeds that is not committed; returns how many crops that took.
+
+    Reading, the teacher, encoding and writing go on side by side.
+
+    Args:
+        job: what to compute.
+        writer: the store.
+        seeds: which seeds.
+        workers: processes that make crops.
+        augment: have them do RandAugment; else the teacher's device does it.
+        report: told what is going on.
 
     Raises:
         StoppedError: interrupted; committed blocks are kept.
@@ -96,7 +110,8 @@ def precompute(
     began, done, committed = time.perf_counter(), 0, 0
     try:
         with tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar:
-            for made in compute(job, header, units, workers=workers, advance=bar.update):
+            blocks = compute(job, header, units, workers=workers, augment=augment, advance=bar.update)
+            for made in ahead(blocks, depth=1, device=job.teacher.device):  # a block is written while the next is made
                 seed, block = made.unit
                 writer.write_block(seed, block, made.records, made.crop_crc, versions=stamp, fidelity=made.fidelity)
                 done, committed = done + len(made.crop_crc), committed + 1
@@ -136,21 +151,49 @@ def compute(
     units: list[Unit],
     *,
     workers: int,
+    augment: bool = True,
     advance: Callable[[int], object] = lambda crops: None,
 ) -> Iterator[Block]:
     """The blocks of these units.
 
     The result for a unit is a pure function of (job, unit): it depends neither on the other units nor on `workers`.
+    Workers have begun when this returns.
     """
-    batch = job.teacher.spec.chunk
-    loader = CropLoader(job.index, job.recipe, workers=workers, pin_memory=job.teacher.device.type == "cuda")
+    batch, device = job.teacher.spec.chunk, job.teacher.device
+    loader = CropLoader(job.index, job.recipe, workers=workers, augment=augment, pin_memory=device.type == "cuda")
 
     def wanted() -> Iterator[Batch]:
         for seed, block in units:
             yield from block_batches(job.recipe, seed, header.rows(block), total=len(job.index), batch=batch)
 
-    batches = loader.load(wanted())
+    finished = ahead(_finished(job, loader.load(wanted())), depth=2, device=device)
+    labelled = ahead(_labelled(job, finished), depth=2, device=device)
+    return _blocks(job, header, units, labelled, advance)
+
+
+def _finished(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, Tensor]]:
+    """Crops as the teacher wants them."""
     spec = job.teacher.spec
+    for rendered in batches:
+        crops = rendered.on(job.teacher.device, job.recipe)
+        yield crops, crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
+
+
+def _labelled(
+    job: PrecomputeJob, finished: Iterator[tuple[CropBatch, Tensor]]
+) -> Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]]:
+    """Crops with their dense and global logits."""
+    for crops, pixels in finished:
+        yield crops, job.teacher(pixels)
+
+
+def _blocks(
+    job: PrecomputeJob,
+    header: StoreHeader,
+    units: list[Unit],
+    labelled: Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]],
+    advance: Callable[[int], object],
+) -> Iterator[Block]:
     for seed, block in units:
         rows = header.rows(block)
         parts: list[dict[str, Records]] = []
@@ -158,13 +201,11 @@ def compute(
         checksums: list[NDArray[np.uint32]] = []
         fidelity: Fidelity = {}
         while sum(len(part) for part in samples) < len(rows):
-            crops = next(batches)
-            pixels = crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-            logits = job.teacher(pixels)
+            crops, logits = next(labelled)
             parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
             fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
             samples.append(crops.draws_B["sample"])
-            checksums.append(crops.crc_B)
+            checksums.append(crops.checksums())
             advance(len(crops))
         order = np.argsort(np.concatenate(samples))
         records = {

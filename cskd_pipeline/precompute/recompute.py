@@ -81,8 +81,9 @@ def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, w
             logits = job.teacher(pixels)
             kept = {name: records.take(at) for name, records in stored.items()}
             fidelities.append(measure(store.encodings, kept, *logits, grid=header.grid))
-            for row in np.flatnonzero(crops_batch.crc_B != stored_crc[at]).tolist():
-                found = f"checksum {crops_batch.crc_B[row]:08x}, stored {stored_crc[at[row]]:08x}"
+            crc = crops_batch.checksums()
+            for row in np.flatnonzero(crc != stored_crc[at]).tolist():
+                found = f"checksum {crc[row]:08x}, stored {stored_crc[at[row]]:08x}"
                 differences.append(Difference(seed, int(at[row]) + rows.start, "pixels", found))
             for name, encoding in store.encodings.items():
                 for row in np.flatnonzero(~encoding.encode(*logits).equal(kept[name])).tolist():

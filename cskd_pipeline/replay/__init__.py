@@ -2,7 +2,7 @@
 
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.evaluation import EvaluationSet
-from cskd_pipeline.replay.loader import CropLoader
+from cskd_pipeline.replay.loader import CropLoader, killed_workers_named
 from cskd_pipeline.replay.order import EpochOrder, block_batches
 from cskd_pipeline.replay.source import NoTargets, ReplaySource, TargetProvider
 from cskd_pipeline.replay.stored import StoredTargets
@@ -17,4 +17,5 @@ __all__ = [
     "StoredTargets",
     "TargetProvider",
     "block_batches",
+    "killed_workers_named",
 ]

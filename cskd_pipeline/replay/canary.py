@@ -42,12 +42,13 @@ class Canary:
             rows = rows[due]
             self._seen += count
         self.checked += len(rows)
-        wrong = rows[batch.crc_B[rows] != stored_crc_B[rows]]
+        found = batch.checksums(rows)
+        wrong = np.flatnonzero(found != stored_crc_B[rows])
         if len(wrong):
-            row = int(wrong[0])
+            row = int(rows[wrong[0]])
             draw = batch.draws_B[row]
             raise DataError(
-                f"crop (seed {draw['seed']}, sample {draw['sample']}) has checksum {batch.crc_B[row]:08x}, the store "
+                f"crop (seed {draw['seed']}, sample {draw['sample']}) has checksum {found[wrong[0]]:08x}, the store "
                 f"has {stored_crc_B[row]:08x} ({len(wrong)} of {len(rows)} checked crops differ): images or image "
                 "libraries have changed since the labels were made; compare versions with `cskd-pipeline inspect`"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import signal
@@ -33,11 +34,31 @@ _DRAWN_AT_ONCE = 4096
 Answer = NDArray[np.uint32] | CskdError
 
 
+@contextlib.contextmanager
+def killed_workers_named() -> Iterator[None]:
+    """Turns what torch raises when a worker was killed, wherever the main thread happens to be, into a `RetryError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RetryError(
+            "a process that makes crops was killed, most likely for want of memory; give fewer --workers"
+        ) from error
+
+
 class CropLoader:
     """Loads batches in the order asked for. Workers live as long as the loader and serve one `load` at a time."""
 
     def __init__(
-        self, index: SampleIndex, recipe: CropRecipe, *, workers: int, pin_memory: bool = False, ahead: int = 1
+        self,
+        index: SampleIndex,
+        recipe: CropRecipe,
+        *,
+        workers: int,
+        augment: bool = True,
+        pin_memory: bool = False,
+        ahead: int = 1,
     ) -> None:
         """Crops of `recipe` over the images of `index`.
 
@@ -45,10 +66,12 @@ class CropLoader:
             index: the images.
             recipe: the crops.
             workers: processes that make them (0: this one does).
+            augment: with RandAugment; else `CropBatch.on` does it, on the model's device and to the same bytes.
             pin_memory: put batches in page-locked memory, for a GPU.
             ahead: an image's crops in so many successive batches are made together.
         """
         self._index, self._recipe, self._workers, self._ahead = index, recipe, workers, ahead
+        self._augment = augment
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
         self._finished = ReusedMemory()
         self._wanted = _Wanted()
@@ -81,7 +104,7 @@ class CropLoader:
             self._workers * per_worker + 1, crops=crops, size=self._recipe.size, shared=self._workers > 0
         )
         made: DataLoader[Answer] = DataLoader(
-            CropMaker(self._index, self._recipe, slots),
+            CropMaker(self._index, self._recipe, slots, augment=self._augment),
             batch_size=None,
             sampler=self._wanted,
             num_workers=self._workers,
@@ -93,14 +116,8 @@ class CropLoader:
         return _Started(made, slots)
 
     def _batches(self, work: _Work, made: Iterator[Answer]) -> Iterator[CropBatch]:
-        try:
+        with killed_workers_named():
             yield from work.batches(made, self._begin)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise RetryError(
-                "a process that makes crops was killed, most likely for want of memory; give fewer --workers"
-            ) from error
 
     def _begin(self, draws_B: Draws) -> CropBatch:
         """A batch without its pixels and their checksums."""
@@ -110,7 +127,8 @@ class CropLoader:
             draws_B=draws_B,
             partner_rows_B=partner_rows(draws_B),
             labels_B=np.asarray(self._index.labels[draws_B["sample"]], np.int64),
-            crc_B=np.empty(len(draws_B), np.uint32),
+            crc_B=np.empty(len(draws_B), np.uint32) if self._augment else None,
+            augmented=self._augment,
             memory=self._finished,
         )
 
@@ -160,15 +178,22 @@ class _Work:
         first = 0
         for answer in made:
             if isinstance(answer, CskdError):
-                raise answer
+                try:
+                    raise answer
+                finally:
+                    # Error and frame would hold each other, and what ends workers in order be left to the garbage
+                    # collector, which ends their queues first and then waits for them.
+                    del answer
             slot, piece = self._ordered.popleft()
             for number in np.unique(piece.batch_n).tolist():
                 if number not in begun:
                     begun[number] = begin(self._draws[number])
                     missing[number] = len(begun[number])
                 rows = np.flatnonzero(piece.batch_n == number)
-                begun[number].crops_B3SS.numpy()[piece.row_n[rows]] = self._slots[slot][rows]
-                begun[number].crc_B[piece.row_n[rows]] = answer[rows]
+                batch = begun[number]
+                batch.crops_B3SS.numpy()[piece.row_n[rows]] = self._slots[slot][rows]
+                if batch.crc_B is not None:
+                    batch.crc_B[piece.row_n[rows]] = answer[rows]
                 missing[number] -= len(rows)
             while missing.get(first) == 0:
                 del missing[first], self._draws[first]

@@ -55,11 +55,12 @@ class Order(NamedTuple):
 class CropMaker(Dataset[Any]):
     """Carries out orders; answers with uint32 [n], crc32c of the crops' pixels, which are in the slot then.
 
+    Where RandAugment is left to others the answer is empty: checksums are those of augmented pixels.
     Errors meant for the user come back as values, to be raised unwrapped.
     """
 
-    def __init__(self, index: SampleIndex, recipe: CropRecipe, slots: PixelSlots) -> None:
-        self._index, self._recipe, self._slots = index, recipe, slots
+    def __init__(self, index: SampleIndex, recipe: CropRecipe, slots: PixelSlots, *, augment: bool) -> None:
+        self._index, self._recipe, self._slots, self._augment = index, recipe, slots, augment
 
     def __getitem__(self, order: Order) -> NDArray[np.uint32] | CskdError:
         draws_n, pixels = order.draws_n, self._slots[order.slot]
@@ -70,7 +71,7 @@ class CropMaker(Dataset[Any]):
                 boxes = [Box(*(int(draw[edge]) for edge in Box._fields)) for draw in draws_n[start:stop]]
                 parts = self._index.decode_parts(int(samples[start]), boxes)
                 for row, part in enumerate(parts, start):
-                    pixels[row] = render_region(part, draws_n[row], self._recipe)
+                    pixels[row] = render_region(part, draws_n[row], self._recipe, augment=self._augment)
         except CskdError as error:
             return error
-        return np.array([crop_crc(crop) for crop in pixels[: len(draws_n)]], np.uint32)
+        return np.array([crop_crc(crop) for crop in pixels[: len(draws_n) if self._augment else 0]], np.uint32)

@@ -11,6 +11,7 @@ import torch
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.errors import UsageError
+from cskd_pipeline.records.ahead import ahead
 from cskd_pipeline.records.batch import TrainBatch
 from cskd_pipeline.records.targets import Targets
 from cskd_pipeline.replay.loader import CropLoader
@@ -58,6 +59,7 @@ class ReplaySource:
         device: the student's.
         rank, world: this process and the number of all.
         accumulation: micro-batches per update.
+        ahead: micro-batches to finish in a thread while others are trained on: worth it where the device is no CPU.
 
     Raises:
         UsageError: the global batch cannot be split evenly with partners kept together.
@@ -72,6 +74,7 @@ class ReplaySource:
     rank: int = 0
     world: int = 1
     accumulation: int = 1
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         pair = 2 if self.order.recipe.mixes else 1
@@ -93,8 +96,13 @@ class ReplaySource:
         """The epoch's micro-batches from `start` on; an epoch at `next_ratio_steps` follows, or none."""
         upcoming = None if next_ratio_steps is None else (list(self.order.epoch_seeds(epoch + 1)), next_ratio_steps)
         self.provider.prepare(list(self.order.epoch_seeds(epoch)), ratio_steps=ratio_steps, upcoming=upcoming)
+        batches = self._finished(self.loader.load(self._micro_batches(epoch, start)), ratio_steps)
+        yield from ahead(batches, depth=self.ahead, device=self.device) if self.ahead else batches
+
+    def _finished(self, loaded: Iterator[CropBatch], ratio_steps: int) -> Iterator[TrainBatch]:
         recipe = self.order.recipe
-        for batch in self.loader.load(self._micro_batches(epoch, start)):
+        for rendered in loaded:
+            batch = rendered.on(self.device, recipe)
             yield TrainBatch(
                 pixels_B3SS=batch.pixels(recipe, mean=self.mean, std=self.std, device=self.device),
                 labels=batch.labels(recipe, device=self.device),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -314,4 +316,22 @@ def test_pixels_that_drift_stop_training(
     outcome = command(*words, "--out", tmp_path / "new")
     assert outcome.code == 3
     for text in ("checksum", "16 of 16 checked crops differ", "libraries have changed", "inspect"):
+        assert text in outcome.error
+
+
+@pytest.mark.parametrize("stage", ["precompute", "train"])
+def test_a_worker_that_is_killed_is_named_wherever_the_command_is(
+    stage: str, tmp_path: Path, command: Any, train: list[object], precompute: list[object], monkeypatch: Any
+) -> None:
+    def kill() -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(20)  # in which torch's signal handler raises
+
+    target, name = (StoreWriter, "write_block") if stage == "precompute" else (Learner, "update")
+    monkeypatch.setattr(target, name, failing_after(1, getattr(target, name), kill))
+    words = [*train, "--size", "32", "--batch-size", "22"] if stage == "train" else [*precompute, "--seeds", "0:40"]
+    outcome = command(*words, "--workers", "1", "--out", tmp_path / "new")
+    assert outcome.code == 75
+    for text in ("a process that makes crops was killed", "--workers"):
         assert text in outcome.error

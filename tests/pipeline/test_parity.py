@@ -64,7 +64,8 @@ def test_stored_labels_train_the_same_weights_as_the_live_teacher(
     store = tmp_path / "labels.zarr"
     run("precompute", "--data", toy, *teacher, "--seeds", "0:3", "--targets", *targets, "--out", store)
     common = ["--data", toy, *STUDENT, *SCHEDULE, "--objective", *objective, "--repeats", "2", "--batch-size", "20"]
-    run("train", *common, "--labels", store, "--canary", "1", "--workers", "0", "--out", tmp_path / "stored")
+    stored = ["--labels", store, "--canary", "1", "--workers", "0"]
+    run("train", *common, *stored, "--augment", "device", "--out", tmp_path / "stored")
     run("train", *common, *teacher, "--seeds", "0:3", "--out", tmp_path / "live")
     assert same(tmp_path / "stored", tmp_path / "live")
 

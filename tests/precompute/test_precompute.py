@@ -47,9 +47,9 @@ def make_job(
     return dataclasses.replace(job, **changes)
 
 
-def fill(job: PrecomputeJob, path: Path, seeds: list[int], *, workers: int = 0) -> int:
+def fill(job: PrecomputeJob, path: Path, seeds: list[int], *, workers: int = 0, augment: bool = True) -> int:
     with StoreWriter(path, job.header) as writer:
-        return precompute(job, writer, seeds, workers=workers, report=lambda line: None)
+        return precompute(job, writer, seeds, workers=workers, augment=augment, report=lambda line: None)
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -84,6 +84,8 @@ def test_the_store_does_not_depend_on_workers_or_interruptions(
     assert fill(job, tmp_path / "once.zarr", [0, 1]) == 2 * len(job.index)
     fill(job, tmp_path / "workers.zarr", [0, 1], workers=2)
     assert content(tmp_path / "workers.zarr") == content(tmp_path / "once.zarr")
+    fill(job, tmp_path / "device.zarr", [0, 1], workers=1, augment=False)
+    assert content(tmp_path / "device.zarr") == content(tmp_path / "once.zarr")
 
     real, calls = StoreWriter.write_block, []
 

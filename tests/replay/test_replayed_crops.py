@@ -41,16 +41,17 @@ def finished(batch: CropBatch) -> dict[tuple[int, int], tuple[bytes, bytes, floa
 
 
 def everything(
-    index: SampleIndex, *, workers: int, batch: int, key: int
+    index: SampleIndex, *, workers: int, batch: int, key: int, augment: bool = True, ahead: int = 1
 ) -> dict[tuple[int, int], tuple[bytes, bytes, float]]:
     order = EpochOrder(RECIPE, (0, 1), len(index), batch=batch, repeats=2, key=key)
     crops = {}
-    loader = CropLoader(index, RECIPE, workers=workers)
+    loader = CropLoader(index, RECIPE, workers=workers, augment=augment, ahead=ahead)
     for epoch in range(8):
         crops_of_epoch = order.crops(epoch)
         parts = [crops_of_epoch.part(start, start + batch) for start in range(0, len(crops_of_epoch.seeds_B), batch)]
         for loaded in loader.load(parts):
-            crops.update(finished(loaded))
+            assert loaded.augmented == augment
+            crops.update(finished(loaded.on(torch.device("cpu"), RECIPE)))
     return crops
 
 
@@ -59,6 +60,9 @@ def test_crops_do_not_depend_on_workers_order_or_batch(index: SampleIndex) -> No
     assert len(reference) == 2 * len(index)
     for workers, batch, key in ((2, 10, 0), (1, 32, 5)):
         assert everything(index, workers=workers, batch=batch, key=key) == reference
+    assert everything(index, workers=1, batch=80, key=0, ahead=2) == reference
+    assert everything(index, workers=0, batch=20, key=0, augment=False, ahead=9) == reference
+    assert everything(index, workers=2, batch=20, key=0, augment=False) == reference
 
 
 def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: SampleIndex) -> None:
@@ -95,9 +99,11 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(index: SampleIndex) -> No
     mean, std = IMAGENET
     source = ReplaySource(order, CropLoader(index, RECIPE, workers=0), NoTargets(), mean, std, torch.device("cpu"))
     whole = [batch.pixels_B3SS for batch in source.batches(2, start=0, ratio_steps=0)]
-    rest = [batch.pixels_B3SS for batch in source.batches(2, start=3, ratio_steps=0)]
-    assert len(whole) == 5 and len(rest) == 2
-    assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+    for ahead in (0, 1):
+        source = dataclasses.replace(source, ahead=ahead)
+        rest = [batch.pixels_B3SS for batch in source.batches(2, start=3, ratio_steps=0)]
+        assert len(whole) == 5 and len(rest) == 2
+        assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
 
 
 def test_a_batch_that_would_part_partners_is_refused(index: SampleIndex) -> None:
@@ -129,11 +135,17 @@ def test_a_broken_image_is_named_and_never_replaced(
 
 def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: SampleIndex) -> None:
     loader = CropLoader(index, RECIPES["plain"], workers=0)
-    batch = next(loader.load([Batch(np.zeros(40, np.int64), np.arange(40), np.arange(40))]))
+    crops = Batch(np.zeros(40, np.int64), np.arange(40), np.arange(40))
+    batch = next(loader.load([crops]))
     wrong = batch.crc_B.copy()
     wrong[17] ^= 1
     with pytest.raises(DataError, match=r"seed 0, sample 17.*1 of 40 checked"):
         Canary(0.0).check(batch, wrong, first=True)
+    later = next(CropLoader(index, RECIPES["plain"], workers=0, augment=False).load([crops]))
+    later = later.on(torch.device("cpu"), RECIPES["plain"])
+    with pytest.raises(DataError, match=r"seed 0, sample 17\) has checksum .*1 of 40 checked"):
+        Canary(0.0).check(later, wrong, first=True)
+    Canary(1.0).check(later, batch.crc_B, first=False)
     Canary(0.0).check(batch, wrong, first=False)
     canary = Canary(0.1)
     for _ in range(10):
