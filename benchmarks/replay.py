@@ -4,8 +4,9 @@ r"""Crops per second and core through the DataLoader, next to timm's transforms,
         --json replay.jsonl --write docs/benchmarks.md
 
 Every measurement is a process of its own on one processor: a loader with one worker, batches of 64, finished pixels
-and mixed labels on the CPU. What counts is the processor time of both, user and system, after a first pass that
-compiles what is compiled and fills the page cache. All pipelines take turns, `--repetitions` times; medians are kept.
+(but where a GPU would finish them) and mixed labels on the CPU. What counts is the processor time of both, user and
+system, after a first pass that compiles what is compiled and fills the page cache. All pipelines take turns,
+`--repetitions` times; medians are kept.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cskd_pipeline.replay import EpochOrder
     from cskd_pipeline.samples import SampleIndex
 
 PIPELINES = {
     "timm": "`create_transform` with recipe `deit`'s settings, `Mixup`; Pillow",
     "pillow": "this project without the extra `fast`",
     "fast": "this project with it",
+    "fast-device": "the same without what `--augment device` leaves to a GPU: RandAugment, erasing, mixing, normalising",
+    "fast-repeats": "`fast` with `--repeats 3`: three crops of an image from one decoding",
+    "fast-device-repeats": "both",
 }
 BATCH = 64
 FASTER = ("numba", "simplejpeg")
@@ -99,35 +104,45 @@ def measure(pipeline: str, data: str, *, size: int, crops: int) -> dict[str, flo
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     index = open_split(data, "train")
-    count = min(crops, len(index)) // BATCH * BATCH
-    run = timm_batches if pipeline == "timm" else replayed_batches
-    passes = run(index, size=size, count=count)
+    if pipeline == "timm":
+        count = min(crops, len(index)) // BATCH * BATCH
+        passes = timm_batches(index, size=size, count=count)
+    else:
+        kinds = pipeline.split("-")
+        order = epoch_order(index, size=size, repeats=3 if "repeats" in kinds else 1)
+        count = min(crops // BATCH, order.batches) * BATCH
+        passes = replayed_batches(index, order, count=count, on_device="device" in kinds)
     next(passes)
     before = processor_seconds()
     next(passes)
     return {"crops_s_core": count / (processor_seconds() - before)}
 
 
-def replayed_batches(index: SampleIndex, *, size: int, count: int) -> Iterator[None]:
-    """Passes over the same crops, as `train` loads and finishes them."""
+def epoch_order(index: SampleIndex, *, size: int, repeats: int) -> EpochOrder:
     import dataclasses
 
-    import numpy as np
-    import torch
-
     from cskd_pipeline.crops.recipe import RECIPES
-    from cskd_pipeline.replay import CropLoader
-    from cskd_pipeline.replay.order import sample_batches
+    from cskd_pipeline.replay import EpochOrder
 
     recipe = dataclasses.replace(RECIPES["deit"], size=size)
-    loader = CropLoader(index, recipe, workers=1)
-    cpu = torch.device("cpu")
+    shuffle = "blocks" if repeats > 1 else "full"
+    return EpochOrder(recipe, tuple(range(repeats)), len(index), batch=BATCH, repeats=repeats, shuffle=shuffle)
+
+
+def replayed_batches(index: SampleIndex, order: EpochOrder, *, count: int, on_device: bool) -> Iterator[None]:
+    """Passes over the same crops, as `train` loads them, and finishes them where that is not left to a GPU."""
+    import torch
+
+    from cskd_pipeline.replay import CropLoader
+
+    recipe, cpu = order.recipe, torch.device("cpu")
+    loader = CropLoader(index, recipe, workers=1, augment=not on_device, ahead=order.ahead)
     while True:
         done = 0
-        samples = np.arange(len(index))
-        batches = list(sample_batches(recipe, 0, samples, total=len(index), batch=BATCH))[: count // BATCH]
-        for batch in loader.load(batches):
-            batch.pixels(recipe, mean=recipe.mean, std=recipe.std, device=cpu)
+        crops = order.crops(0)
+        for batch in loader.load(crops.part(start, start + BATCH) for start in range(0, count, BATCH)):
+            if not on_device:
+                batch.pixels(recipe, mean=recipe.mean, std=recipe.std, device=cpu)
             batch.labels(recipe, device=cpu)
             done += len(batch)
         assert done == count

@@ -108,6 +108,12 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
     "--repeats", type=int, default=1, show_default=True, help="Repeated augmentation: seeds shown in an epoch."
 )
 @click.option(
+    "--shuffle",
+    type=click.Choice(["full", "blocks"]),
+    help="full: any image at any time. blocks: groups of consecutive samples, which reads locally, and decodes an "
+    "image once for its repeated crops, which wait in memory.  [default: blocks with --repeats, else full]",
+)
+@click.option(
     "--canary",
     type=float,
     default=0.01,
@@ -193,6 +199,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             batch=config.batch_size,
             repeats=options["repeats"],
             key=config.seed,
+            shuffle=options["shuffle"] or ("blocks" if options["repeats"] > 1 else "full"),
         )
         student = create_student(
             options["student"],
@@ -213,7 +220,12 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         source = ReplaySource(
             order=order,
             loader=CropLoader(
-                index, recipe, workers=workers, augment=options["augment"] == "workers", pin_memory=on_gpu
+                index,
+                recipe,
+                workers=workers,
+                augment=options["augment"] == "workers",
+                pin_memory=on_gpu,
+                ahead=order.ahead * config.accumulation,
             ),
             provider=targets.provider,
             mean=mean,
@@ -243,6 +255,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
                     "recipe": recipe.to_json(),
                     "seeds": targets.seeds,
                     "repeats": options["repeats"],
+                    "shuffle": order.shuffle,
                     "crop_pct": options["crop_pct"],
                     "evaluation": None if evaluation is None else [evaluation.index.split, evaluation.index.digest],
                     "start": None if options["student_weights"] is None else start,

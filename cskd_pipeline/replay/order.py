@@ -3,14 +3,19 @@
 Mix partners share a batch, so what is shuffled are pairs (or single crops, where the recipe does not mix). Repeated
 augmentation (Hoffer et al., CVPR 2020; Berman et al., arXiv 1902.05509) is an order, not a recipe: an epoch of R
 repeats shows R seeds of every R-th group of samples, and partners never leave their group.
+
+A full shuffle asks for any image at any time. A shuffle by blocks goes through whole groups, which are consecutive
+samples, a batch's worth of them at a time: reading is local, and the R crops of an image are due within few batches.
+The canonical order being random, a group is as random a choice of images as any.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +42,12 @@ class Batch(NamedTuple):
         return Batch(*(column[start:stop] for column in self))
 
 
-_GROUPS, _UNITS = 0, 1
+Shuffle = Literal["full", "blocks"]
+
+LANE = 128
+"""A shuffle by blocks takes up to so many crops of each open group for a batch: fewer would open more groups."""
+
+_GROUPS, _UNITS, _LANES = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class EpochOrder:
         batch: global batch size, even where the recipe mixes.
         repeats: R, 1 for none.
         key: of the shuffle.
+        shuffle: "full", or by "blocks".
 
     Raises:
         UsageError: the numbers do not fit together.
@@ -62,6 +73,7 @@ class EpochOrder:
     batch: int
     repeats: int = 1
     key: int = 0
+    shuffle: Shuffle = "full"
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -83,6 +95,11 @@ class EpochOrder:
         """Full batches per epoch, the same for every epoch; the crops that are left over sit out."""
         return self._least_crops() // self.batch
 
+    @property
+    def ahead(self) -> int:
+        """Among how many successive batches the repeated crops of an image are found, nearly always."""
+        return self._group_crops // self._lane if self.shuffle == "blocks" and self.repeats > 1 else 1
+
     def epoch_seeds(self, epoch: int) -> tuple[int, ...]:
         """The seeds that an epoch shows."""
         first = epoch * self.repeats
@@ -100,12 +117,41 @@ class EpochOrder:
             seeds.append(np.full(len(first), seed, np.int64))
         first, second, seed_of = np.concatenate(firsts), np.concatenate(seconds), np.concatenate(seeds)
         shuffled = permutation(key, _UNITS, len(first))
-        paired = first != second
-        # Crops without a partner come last, so that no pair straddles two batches.
-        order = (
-            np.concatenate([shuffled[paired[shuffled]], shuffled[~paired[shuffled]]]) if self.recipe.mixes else shuffled
-        )
+        if self.recipe.mixes:  # crops without a partner come last, so that no pair straddles two batches
+            paired = first != second
+            shuffled = np.concatenate([shuffled[paired[shuffled]], shuffled[~paired[shuffled]]])
+        order = self._in_lanes(shuffled, first // self.recipe.group, key) if self.shuffle == "blocks" else shuffled
         return _flatten(first[order], second[order], seed_of[order])
+
+    @property
+    def _group_crops(self) -> int:
+        return self.recipe.group * self.repeats
+
+    @property
+    def _lane(self) -> int:
+        return math.gcd(self.batch, self._group_crops, LANE)
+
+    def _in_lanes(self, shuffled_U: NDArray[np.int64], group_U: NDArray[np.int64], key: Key) -> NDArray[np.int64]:
+        """The units by lanes: each takes part in every batch, and goes through one group after another.
+
+        Lanes begin new groups in turn, so that every batch needs about as many images that were not seen before. What
+        does not fill the lanes comes last, as it was shuffled.
+        """
+        unit = 2 if self.recipe.mixes else 1
+        lanes, per_batch, per_group = self.batch // self._lane, self._lane // unit, self._group_crops // unit
+        groups, counts = np.unique(group_U, return_counts=True)
+        whole = groups[counts == per_group]
+        rounds = len(whole) // lanes
+        place_G = np.full(int(groups[-1]) + 1, -1)
+        place_G[whole[permutation(key, _LANES, len(whole))][: rounds * lanes]] = np.arange(rounds * lanes)
+        place_U = place_G[group_U[shuffled_U]]
+        sorted_U = shuffled_U[np.argsort(place_U, kind="stable")]
+        rest, filling = np.split(sorted_U, [int((place_U < 0).sum())])
+        lanes_LN = filling.reshape(lanes, rounds * per_group)
+        turns = self._group_crops // self._lane
+        lanes_LN = np.stack([np.roll(row, -(n * turns // lanes) * per_batch) for n, row in enumerate(lanes_LN)])
+        batches = lanes_LN.reshape(lanes, rounds * turns, per_batch).swapaxes(0, 1).reshape(-1)
+        return np.concatenate([batches, rest])
 
     def _groups(self) -> tuple[int, int]:
         groups = -(-self.total // self.recipe.group)

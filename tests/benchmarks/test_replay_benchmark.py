@@ -20,7 +20,8 @@ def test_every_pipeline_is_measured_and_the_page_written(tmp_path: Path) -> None
     subprocess.run([sys.executable, BENCHMARKS / "replay.py", *map(str, words)], check=True)
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     assert [(row["bench"], row["data"], row["pipeline"]) for row in rows] == [
-        ("replay", "shapes", name) for name in ("timm", "pillow", "fast")
+        ("replay", "shapes", name)
+        for name in ("timm", "pillow", "fast", "fast-device", "fast-repeats", "fast-device-repeats")
     ]
     assert rows[0]["ratio_to_timm"] == 1
     for row in rows:

@@ -97,3 +97,54 @@ def test_impossible_orders_are_refused(changes: dict[str, object], message: str)
     values: dict[str, object] = {"recipe": DEIT, "seeds": (0, 1), "total": 64, "batch": 8}
     with pytest.raises(UsageError, match=message):
         EpochOrder(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    total=st.integers(64, 300),
+    repeats=st.integers(1, 4),
+    batch=st.sampled_from([2, 6, 16, 32, 48]),
+    mixes=st.booleans(),
+    epoch=st.integers(0, 3),
+)
+def test_a_shuffle_by_blocks_shows_the_crops_of_a_full_one(
+    total: int, repeats: int, batch: int, mixes: bool, epoch: int
+) -> None:
+    recipe = DEIT if mixes else dataclasses.replace(PLAIN, group=8)
+    full = EpochOrder(recipe, tuple(range(5)), total, batch=batch, repeats=repeats, key=2)
+    blocks = dataclasses.replace(full, shuffle="blocks")
+    assert blocks.batches == full.batches
+    found, expected = blocks.crops(epoch), full.crops(epoch)
+    assert sorted(zip(*found, strict=True)) == sorted(zip(*expected, strict=True))
+    for start in range(0, blocks.batches * batch, batch):
+        crops = found.part(start, start + batch)
+        mine = set(zip(crops.seeds_B, crops.samples_B, strict=True))
+        assert all(pair in mine for pair in zip(crops.seeds_B, crops.partners_B, strict=True))
+
+
+def test_a_shuffle_by_blocks_reads_few_groups_at_a_time() -> None:
+    """Groups of 16 samples x 3 seeds are 48 crops; batches of 64 have 4 lanes of 16, which each take 3 of them."""
+    recipe = dataclasses.replace(DEIT, group=16)
+    order = EpochOrder(recipe, (0, 1, 2), 16 * 120, batch=64, repeats=3, shuffle="blocks")
+    assert order.ahead == 3
+    crops = order.crops(1)
+    batches = [crops.part(start, start + 64).samples_B for start in range(0, order.batches * 64, 64)]
+    assert all(len(set(batch // 16)) == 4 for batch in batches)
+    lanes = np.stack(batches).reshape(len(batches), 4, 16) // 16
+    assert (lanes == lanes[:, :, :1]).all(), "a lane is of one group"
+    begins = (lanes[1:, :, 0] != lanes[:-1, :, 0]).sum(1)
+    assert set(begins.tolist()) == {1, 2}, "the lanes begin new groups in turn"
+    seen: dict[int, list[int]] = {}
+    for number, batch in enumerate(batches):
+        for sample in batch.tolist():
+            seen.setdefault(sample, []).append(number)
+    near = [max(at) - min(at) < 3 for at in seen.values()]
+    assert all(len(at) == 3 for at in seen.values())
+    assert near.count(False) <= 4 * 16, "but for one group a lane, which the epoch begins in the middle of"
+
+
+def test_the_order_by_blocks_is_frozen() -> None:
+    order = EpochOrder(DEIT, (0, 1, 2), 64, batch=8, repeats=2, key=7, shuffle="blocks")
+    seeds, samples, _ = order.crops(1)
+    assert seeds[:16].tolist() == [2, 2, 2, 2, 2, 2, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0]
+    assert samples[:16].tolist() == [57, 62, 56, 60, 59, 61, 60, 63, 58, 63, 58, 61, 56, 62, 57, 59]

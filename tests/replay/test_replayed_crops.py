@@ -15,6 +15,7 @@ from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.replay import Canary, CropLoader, EpochOrder, NoTargets, ReplaySource
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex, open_split
+from cskd_pipeline.samples.jpeg import Box
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=24, group=16)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,6 +105,34 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(index: SampleIndex) -> No
         rest = [batch.pixels_B3SS for batch in source.batches(2, start=3, ratio_steps=0)]
         assert len(whole) == 5 and len(rest) == 2
         assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+
+
+def test_a_shuffle_by_blocks_decodes_an_image_once_for_its_repeated_crops(
+    index: SampleIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    decode = SampleIndex.decode_parts
+
+    def counted(self: SampleIndex, sample: int, boxes: list[Box]) -> object:
+        decoded.append(sample)
+        return decode(self, sample, boxes)
+
+    monkeypatch.setattr(SampleIndex, "decode_parts", counted)
+    recipe = dataclasses.replace(RECIPE, group=4)
+    mean, std = IMAGENET
+    crops = {}
+    for shuffle in ("full", "blocks"):
+        order = EpochOrder(recipe, (0, 1, 2), 96, batch=24, repeats=3, shuffle=shuffle)
+        loader = CropLoader(index, recipe, workers=0, ahead=order.ahead)
+        source = ReplaySource(order, loader, NoTargets(), mean, std, torch.device("cpu"))
+        decoded.clear()
+        loaded = [
+            crop.numpy().tobytes() for batch in source.batches(0, start=0, ratio_steps=0) for crop in batch.pixels_B3SS
+        ]
+        crops[shuffle] = sorted(loaded), len(decoded)
+    assert crops["blocks"][0] == crops["full"][0]
+    assert crops["full"][1] > 80
+    assert crops["blocks"][1] <= 32 + 4 * order.batch // 12, "an image is decoded again if the epoch begins amid it"
 
 
 def test_a_batch_that_would_part_partners_is_refused(index: SampleIndex) -> None:
