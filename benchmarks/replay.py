@@ -32,7 +32,7 @@ PIPELINES = {
     "timm": "`create_transform` with recipe `deit`'s settings, `Mixup`; Pillow",
     "pillow": "this project without the extra `fast`",
     "fast": "this project with it",
-    "fast-device": "the same without what `--augment device` leaves to a GPU: RandAugment, erasing, mixing, normalising",
+    "fast-device": "`fast` but for what `--augment device` leaves to a GPU: RandAugment, erasing, mixing, normalising",
     "fast-repeats": "`fast` with `--repeats 3`: three crops of an image from one decoding",
     "fast-device-repeats": "both",
 }

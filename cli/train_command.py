@@ -234,7 +234,8 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             rank=rank(),
             world=world_size(),
             accumulation=config.accumulation,
-            ahead=int(on_gpu),
+            # A live teacher needs its flags of cuDNN to itself while it runs.
+            ahead=int(on_gpu and not options["teacher"]),
         )
         evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
         with contextlib.closing(targets.provider), stop_on_signals() as stop, _resumable(), killed_workers_named():

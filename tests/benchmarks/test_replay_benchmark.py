@@ -1,4 +1,4 @@
-"""The benchmark of replay measures every pipeline and says what."""
+"""The benchmarks of replay, of training steps and of precompute measure what they say, and write it down."""
 
 from __future__ import annotations
 
@@ -29,3 +29,36 @@ def test_every_pipeline_is_measured_and_the_page_written(tmp_path: Path) -> None
     text = page.read_text()
     assert text.startswith("before") and text.endswith("after\n")
     assert "python benchmarks/replay.py" in text and "| shapes | fast |" in text
+
+
+@pytest.mark.slow
+def test_every_mode_of_a_training_step_is_measured(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- steps: begin -->\n<!-- steps: end -->\n")
+    words = ["--students", "deit_ti", "--teacher", "resnet10t", "--size", "64", "--batch", "8", "--repetitions", "1"]
+    words += ["--json", str(tmp_path / "rows"), "--write", str(page)]
+    subprocess.run([sys.executable, BENCHMARKS / "steps.py", *words], check=True)
+    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    assert [(row["bench"], row["student"], row["mode"], row["device"]) for row in rows] == [
+        ("steps", "deit_ti", mode, "cpu") for mode in ("none", "stored", "live")
+    ]
+    none, stored, live = (row["ms"] for row in rows)
+    for row in rows:
+        assert row["ratio_to_none"] == pytest.approx(row["ms"] / none)
+    possible = (none + rows[0]["teacher_ms"]) / none
+    assert rows[1]["share_of_possible"] == pytest.approx(live / stored / possible)
+    assert "| deit_ti | stored | cpu |" in page.read_text()
+
+
+@pytest.mark.slow
+def test_precompute_is_measured_beside_its_parts(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- precompute: begin -->\n<!-- precompute: end -->\n")
+    words = ["--teacher", "resnet10t", "--size", "32", "--crops", "512", "--block", "256", "--repetitions", "1"]
+    words += ["--json", str(tmp_path / "row"), "--write", str(page)]
+    subprocess.run([sys.executable, BENCHMARKS / "precompute.py", *words], check=True)
+    row = json.loads((tmp_path / "row").read_text())
+    assert row["bench"] == "precompute"
+    limit = min(row["teacher_only_crops_s"], row["loader_only_crops_s"])
+    assert row["ratio_to_limit"] == pytest.approx(row["crops_s"] / limit)
+    assert "| resnet10t | 32 | hard,soft |" in page.read_text()

@@ -1,0 +1,171 @@
+r"""Crops per second through the whole of `precompute`, next to its teacher alone and its crops alone.
+
+    python benchmarks/precompute.py --data DATA/tiny_imagenet --teacher resnet18 --size 112 --write docs/benchmarks.md
+    python benchmarks/precompute.py --data DATA --device cuda --precision bf16 --workers 15 --crops 65536
+
+Reading, the teacher, encoding and writing go on side by side, so the slower of the first two is the limit. On a CPU the
+teacher gets one processor and the crops one (`--workers 1`). The three take turns, `--repetitions` times, on the same
+crops; wall time, medians. The teacher has random weights, which take as long as any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cskd_pipeline.precompute import PrecomputeJob
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
+    parser.add_argument("--teacher", default="resnet18", help="of timm (%(default)s)")
+    parser.add_argument("--size", type=int, default=112, help="side of crops (%(default)s)")
+    parser.add_argument("--targets", default="hard,soft", help="encodings (%(default)s)")
+    parser.add_argument("--precision", default="fp32", help="of the teacher (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="(%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make crops (%(default)s)")
+    parser.add_argument("--crops", type=int, default=2048, help="of a measurement (%(default)s)")
+    parser.add_argument("--block", type=int, default=512, help="crops a block (%(default)s)")
+    parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write a JSON object a row")
+    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    arguments = parser.parse_args()
+    import torch
+
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        row = compare(Path(folder), arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(row) + "\n")
+    text = table([row])
+    print(text)
+    if arguments.write:
+        import report
+
+        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm', 'simplejpeg')}\n\n{text}"
+        arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="precompute"))
+
+
+def compare(folder: Path, arguments: argparse.Namespace) -> Row:
+    """Takes turns; the first is a warm-up."""
+    from steps import random_teacher
+
+    from cskd_pipeline.crops.recipe import RECIPES
+    from cskd_pipeline.encodings import encodings_from_json
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.samples import open_split
+
+    index = open_split(arguments.data, "train")
+    recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
+    teacher = random_teacher(arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
+    sizes = {"positions": teacher.positions, "classes": len(index.classes)}
+    forms = encodings_from_json(dict.fromkeys(arguments.targets.split(","), sizes))
+    job = PrecomputeJob(index, recipe, teacher, forms, block=arguments.block)
+    units = [(0, block) for block in range(arguments.crops // arguments.block)]
+    actions: dict[str, Callable[[], int]] = {
+        "crops_s": lambda: whole(job, units, folder, workers=arguments.workers),
+        "teacher_only_crops_s": lambda: teacher_only(job, arguments.crops),
+        "loader_only_crops_s": lambda: loader_only(job, units, workers=arguments.workers),
+    }
+    found: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(1 + arguments.repetitions):
+        for name, action in actions.items():
+            began = time.perf_counter()
+            crops = action()
+            if turn:
+                found[name].append(crops / (time.perf_counter() - began))
+    medians = {name: statistics.median(rates) for name, rates in found.items()}
+    limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
+    shown = {"teacher": arguments.teacher, "size": arguments.size, "targets": arguments.targets}
+    spread = {"spread": [min(found["crops_s"]), max(found["crops_s"])]}
+    return {"bench": "precompute", **shown, **medians, "ratio_to_limit": medians["crops_s"] / limit, **spread}
+
+
+def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> int:
+    """Everything, into a store of its own."""
+    from cskd_pipeline.precompute.job import compute
+    from cskd_pipeline.records.ahead import ahead
+    from cskd_pipeline.store import StoreWriter
+
+    crops = 0
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as store,
+        StoreWriter(Path(store) / "labels.zarr", job.header) as writer,
+    ):
+        blocks = compute(job, job.header, units, workers=workers)
+        for made in ahead(blocks, depth=1, device=job.teacher.device):
+            writer.write_block(*made.unit, made.records, made.crop_crc, versions={}, fidelity=made.fidelity)
+            crops += len(made.crop_crc)
+    return crops
+
+
+def teacher_only(job: PrecomputeJob, crops: int) -> int:
+    """The teacher on crops that are there."""
+    import torch
+
+    size, chunk = job.recipe.size, job.teacher.spec.chunk
+    pixels = torch.zeros(chunk, 3, size, size, device=job.teacher.device)
+    for _ in range(crops // chunk):
+        job.teacher(pixels)
+    if job.teacher.device.type == "cuda":
+        torch.cuda.synchronize()
+    return crops // chunk * chunk
+
+
+def loader_only(job: PrecomputeJob, units: list[tuple[int, int]], *, workers: int) -> int:
+    """Crops as the teacher wants them, for none."""
+    from cskd_pipeline.replay import CropLoader, block_batches
+
+    spec, device = job.teacher.spec, job.teacher.device
+    loader = CropLoader(job.index, job.recipe, workers=workers, pin_memory=device.type == "cuda")
+    wanted = (
+        batch
+        for seed, block in units
+        for batch in block_batches(job.recipe, seed, job.header.rows(block), total=len(job.index), batch=spec.chunk)
+    )
+    crops = 0
+    for batch in loader.load(wanted):
+        batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device)
+        crops += len(batch)
+    return crops
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| teacher | size | targets | crops/s | least to most | teacher alone | crops alone | of the limit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["spread"]
+        lines.append(
+            f"| {row['teacher']} | {row['size']} | {row['targets']} | {row['crops_s']:.0f} | {low:.0f} to {high:.0f} | "
+            f"{row['teacher_only_crops_s']:.0f} | {row['loader_only_crops_s']:.0f} | {row['ratio_to_limit']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """What repeats this run, without this machine's paths."""
+    from replay import shown
+
+    words = [f"--data DATA/{shown(arguments.data)}" if "/" in arguments.data else f"--data {arguments.data}"]
+    for name in ("teacher", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions"):
+        words.append(f"--{name} {getattr(arguments, name)}")
+    return " ".join(["python benchmarks/precompute.py", *words, "--json FILE", "--write docs/benchmarks.md"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+r"""Time of a training step on stored labels, next to the same student without distillation and with a live teacher.
+
+    python benchmarks/steps.py --data 'DATA/imagenet_sample/*.tar' --json steps.jsonl --write docs/benchmarks.md
+    python benchmarks/steps.py --data DATA --device cuda --size 224 --batch 512 --precision bf16 --teacher regnety_160
+
+A step is everything from rendered crops on: finishing them, gathering and moving targets, forward, loss, backward, the
+optimizer and the average of weights; `benchmarks/replay.py` measures what comes before. All modes train the same
+model, with both heads, on the same crops in turn: on true labels (`none`), by CSKD on stored hard targets (`stored`)
+and by CSKD on those of the teacher (`live`). The teacher has random weights, which take as long as any. Times are
+medians of processor time on one core of a CPU, and of wall time on a GPU.
+
+What is possible at best is that a live teacher costs its own time and stored labels cost none: the sum of the times
+of `none` and of the teacher alone, over that of `none`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cskd_pipeline.crops.batch import CropBatch
+    from cskd_pipeline.objectives import Objective
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.records.batch import TrainBatch
+    from cskd_pipeline.replay import TargetProvider
+    from cskd_pipeline.teacher import Teacher
+
+BATCHES = 4
+"""Different ones that steps go through."""
+WARM_UP = 2
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
+    parser.add_argument("--students", default="deit_ti,deit_s,deit_b", help="which (%(default)s)")
+    parser.add_argument("--teacher", default="regnety_016", help="of timm (%(default)s)")
+    parser.add_argument("--size", type=int, default=96, help="side of crops (%(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="crops a step (%(default)s)")
+    parser.add_argument("--precision", default="fp32", help="of student and teacher (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="(%(default)s)")
+    parser.add_argument("--repetitions", type=int, default=7, help="steps of each mode (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write a JSON object a row")
+    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    arguments = parser.parse_args()
+    import torch
+
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        job, batches = prepare(Path(folder), arguments)
+        store = Path(folder) / "labels.zarr"
+        rows = [row for name in arguments.students.split(",") for row in compare(name, job, batches, store, arguments)]
+    if arguments.json:
+        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = table(rows)
+    print(text)
+    if arguments.write:
+        import report
+
+        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm')}\n\n{text}"
+        arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="steps"))
+
+
+def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob, list[CropBatch]]:
+    """A teacher, a store of its labels at `folder / "labels.zarr"`, and crops of its first block in batches."""
+    import numpy as np
+    import torch
+
+    from cskd_pipeline.crops.recipe import RECIPES
+    from cskd_pipeline.encodings import HardEncoding
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.precompute.job import compute
+    from cskd_pipeline.replay import CropLoader, block_batches
+    from cskd_pipeline.samples import open_split
+    from cskd_pipeline.store import StoreWriter
+
+    index = open_split(arguments.data, "train")
+    recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
+    teacher = random_teacher(arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
+    forms = {"hard": HardEncoding(positions=teacher.positions, classes=len(index.classes))}
+    block = -(-BATCHES * arguments.batch // recipe.group) * recipe.group
+    job = PrecomputeJob(index, recipe, teacher, forms, block=block)
+    header = job.header
+    (made,) = compute(job, header, [(0, 0)], workers=0)
+    with StoreWriter(folder / "labels.zarr", header) as writer:
+        for number in range(header.blocks):  # all like the first, which is the one in use
+            rows = np.arange(len(header.rows(number))) % len(made.crop_crc)
+            records = {name: records.take(rows) for name, records in made.records.items()}
+            writer.write_block(0, number, records, made.crop_crc[rows], versions={})
+    loader = CropLoader(index, recipe, workers=0, pin_memory=torch.device(arguments.device).type == "cuda")
+    wanted = block_batches(recipe, 0, header.rows(0), total=len(index), batch=arguments.batch)
+    return job, [batch for batch in loader.load(wanted) if len(batch) == arguments.batch][:BATCHES]
+
+
+def random_teacher(name: str, folder: Path, *, classes: int, arguments: argparse.Namespace) -> Teacher:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from cskd_pipeline.teacher import load_teacher
+
+    torch.manual_seed(0)
+    weights = folder / "teacher.safetensors"
+    save_file(timm.create_model(name, num_classes=classes).state_dict(), weights)
+    return load_teacher(
+        name,
+        classes=classes,
+        size=arguments.size,
+        device=torch.device(arguments.device),
+        weights=weights,
+        precision=arguments.precision,
+    )
+
+
+def compare(
+    name: str, job: PrecomputeJob, batches: list[CropBatch], store: Path, arguments: argparse.Namespace
+) -> list[Row]:
+    """One row a mode. All modes take turns, step by step, so that a busy moment hits them alike."""
+    from cskd_pipeline.objectives import create_objective
+    from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
+    from cskd_pipeline.store import StoreReader
+    from cskd_pipeline.teacher import LiveTargets
+
+    cskd = create_objective("cskd")
+    stored = StoredTargets(StoreReader(store), needs=cskd.needs, canary=Canary(0.01))
+    modes: dict[str, tuple[TargetProvider, Objective]] = {
+        "none": (NoTargets(), create_objective("supervised")),
+        "stored": (stored, cskd),
+        "live": (LiveTargets(job.teacher, job.recipe), cskd),
+    }
+    steps = {mode: Steps(name, job, batches, *how, arguments) for mode, how in modes.items()}
+    seconds: dict[str, list[float]] = {mode: [] for mode in modes}
+    teacher: list[float] = []
+    for turn in range(WARM_UP + arguments.repetitions):
+        for mode, step in steps.items():
+            spent = clocked(step, arguments.device)
+            if turn >= WARM_UP:
+                seconds[mode].append(spent)
+        spent = clocked(steps["live"].teacher_alone, arguments.device)
+        if turn >= WARM_UP:
+            teacher.append(spent)
+    stored.close()
+    ms = {mode: statistics.median(found) * 1e3 for mode, found in seconds.items()}
+    parts = ms["none"] + statistics.median(teacher) * 1e3
+    return [
+        {
+            "bench": "steps",
+            "student": name,
+            "mode": mode,
+            "device": arguments.device,
+            "ms": ms[mode],
+            "ratio_to_none": ms[mode] / ms["none"],
+            "spread": [min(seconds[mode]) * 1e3, max(seconds[mode]) * 1e3],
+            "teacher_ms": statistics.median(teacher) * 1e3,
+            "speedup_over_live": ms["live"] / ms[mode],
+            "share_of_possible": ms["live"] / ms[mode] / (parts / ms["none"]),
+        }
+        for mode in modes
+    ]
+
+
+class Steps:
+    """Training steps of one student in one mode, one a call."""
+
+    def __init__(
+        self,
+        name: str,
+        job: PrecomputeJob,
+        batches: list[CropBatch],
+        provider: TargetProvider,
+        objective: Objective,
+        arguments: argparse.Namespace,
+    ) -> None:
+        import torch
+
+        from cskd_pipeline.student import create_student
+        from cskd_pipeline.student.timm_model import normalisation
+        from cskd_pipeline.train import TrainConfig
+        from cskd_pipeline.train.learner import Learner
+
+        self.device = torch.device(arguments.device)
+        student = create_student(
+            name,
+            classes=len(job.index.classes),
+            grid=job.teacher.grid if objective.dense else None,
+            args={"img_size": arguments.size},
+            drop_path=0.1,
+            distillation=True,
+        )
+        config = TrainConfig(
+            epochs=10_000, warmup_epochs=0, batch_size=arguments.batch, lr=1e-4, precision=arguments.precision
+        )
+        self.job, self.provider, self.objective = job, provider, objective
+        self.mean, self.std = normalisation(student.model)
+        self.learner = Learner(student, objective, config, updates_per_epoch=1000, device=self.device)
+        self.learner.student.train()
+        self.ratio_steps = objective.ratio_steps(1, 2)
+        provider.prepare([0], ratio_steps=self.ratio_steps)
+        self.crops = itertools.cycle(batches)
+        self.done = 0
+
+    def __call__(self) -> None:
+        self.learner.update(self.micro_batches(), update=self.done)
+        self.done += 1
+
+    def micro_batches(self) -> Iterator[TrainBatch]:
+        from cskd_pipeline.records.batch import TrainBatch
+
+        recipe = self.job.recipe
+        batch = next(self.crops).on(self.device, recipe)
+        yield TrainBatch(
+            pixels_B3SS=batch.pixels(recipe, mean=self.mean, std=self.std, device=self.device),
+            labels=batch.labels(recipe, device=self.device),
+            targets=self.provider.targets(batch, ratio_steps=self.ratio_steps, device=self.device),
+        )
+
+    def teacher_alone(self) -> None:
+        recipe, teacher = self.job.recipe, self.job.teacher
+        pixels = next(self.crops).pixels(recipe, mean=self.mean, std=self.std, device=self.device)
+        teacher(pixels)
+
+
+def clocked(action: Callable[[], object], device: str) -> float:
+    """Seconds: of the processor on a CPU, of the clock on the wall on a GPU."""
+    import torch
+
+    if device == "cpu":
+        began = time.process_time()
+        action()
+        return time.process_time() - began
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    action()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| student | mode | device | ms a step | least to most | times `none` | faster than live | of the possible |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["spread"]
+        gained = (
+            f"{row['speedup_over_live']:.2f} x | {row['share_of_possible']:.2f}" if row["mode"] == "stored" else " | "
+        )
+        lines.append(
+            f"| {row['student']} | {row['mode']} | {row['device']} | {row['ms']:.0f} | {low:.0f} to {high:.0f} | "
+            f"{row['ratio_to_none']:.3f} | {gained} |"
+        )
+    return "\n".join(lines)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """What repeats this run, without this machine's paths."""
+    from replay import shown
+
+    words = [f"--data DATA/{shown(arguments.data)}" if "/" in arguments.data else f"--data {arguments.data}"]
+    for name in ("students", "teacher", "size", "batch", "precision", "device", "repetitions"):
+        words.append(f"--{name} {getattr(arguments, name)}")
+    return " ".join(["python benchmarks/steps.py", *words, "--json FILE", "--write docs/benchmarks.md"])
+
+
+if __name__ == "__main__":
+    main()
