@@ -29,9 +29,12 @@ lint: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/labels.py --sets all --crops 8192 --records 1e4,1e5,1e6 --opening --write docs/benchmarks.md $(if $(DATA),--data-root $(DATA)) $(if $(WORK),--work $(WORK))
 
-# The table of replayed crops there. DATA: a folder of real image sets.
+# The tables of replay, training steps, precompute and start-up there. DATA: a folder of real image sets.
 replay: $(READY)
-	$(BIN)/python benchmarks/replay.py $(if $(DATA),--data $(DATA)/tiny_imagenet --data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
+	$(BIN)/python benchmarks/replay.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar' --data $(DATA)/tiny_imagenet) --write docs/benchmarks.md
+	$(BIN)/python benchmarks/steps.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
+	$(BIN)/python benchmarks/precompute.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
+	$(BIN)/python benchmarks/start_up.py --write docs/benchmarks.md
 
 # Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
 # that the lock holds for it; uv installs far faster than pip does.

@@ -1,7 +1,7 @@
 r"""Crops per second through the whole of `precompute`, next to its teacher alone and its crops alone.
 
-    python benchmarks/precompute.py --data DATA/tiny_imagenet --teacher resnet18 --size 112 --write docs/benchmarks.md
-    python benchmarks/precompute.py --data DATA --device cuda --precision bf16 --workers 15 --crops 65536
+    python benchmarks/precompute.py --data DATA/tiny_imagenet --json rows.jsonl --write docs/benchmarks.md
+    python benchmarks/precompute.py --data DATA --teachers regnety_160 --device cuda --precision bf16 --workers 15 --crops 65536
 
 Reading, the teacher, encoding and writing go on side by side, so the slower of the first two is the limit. On a CPU the
 teacher gets one processor and the crops one (`--workers 1`). The three take turns, `--repetitions` times, on the same
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
-    parser.add_argument("--teacher", default="resnet18", help="of timm (%(default)s)")
+    parser.add_argument("--teachers", default="resnet18,test_resnet", help="of timm (%(default)s)")
     parser.add_argument("--size", type=int, default=112, help="side of crops (%(default)s)")
     parser.add_argument("--targets", default="hard,soft", help="encodings (%(default)s)")
     parser.add_argument("--precision", default="fp32", help="of the teacher (%(default)s)")
@@ -46,10 +46,10 @@ def main() -> None:
     if arguments.device == "cpu":
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        row = compare(Path(folder), arguments)
+        rows = [compare(name, Path(folder), arguments) for name in arguments.teachers.split(",")]
     if arguments.json:
-        arguments.json.write_text(json.dumps(row) + "\n")
-    text = table([row])
+        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = table(rows)
     print(text)
     if arguments.write:
         import report
@@ -58,7 +58,7 @@ def main() -> None:
         arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="precompute"))
 
 
-def compare(folder: Path, arguments: argparse.Namespace) -> Row:
+def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     """Takes turns; the first is a warm-up."""
     from steps import random_teacher
 
@@ -69,26 +69,28 @@ def compare(folder: Path, arguments: argparse.Namespace) -> Row:
 
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
-    teacher = random_teacher(arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
+    teacher = random_teacher(name, folder, classes=len(index.classes), arguments=arguments)
     sizes = {"positions": teacher.positions, "classes": len(index.classes)}
     forms = encodings_from_json(dict.fromkeys(arguments.targets.split(","), sizes))
     job = PrecomputeJob(index, recipe, teacher, forms, block=arguments.block)
-    units = [(0, block) for block in range(arguments.crops // arguments.block)]
+    blocks = job.header.blocks  # small sets are gone through under several seeds
+    units = [divmod(number, blocks) for number in range(-(-arguments.crops // arguments.block))]
+    crops = sum(len(job.header.rows(block)) for _, block in units)
     actions: dict[str, Callable[[], int]] = {
         "crops_s": lambda: whole(job, units, folder, workers=arguments.workers),
-        "teacher_only_crops_s": lambda: teacher_only(job, arguments.crops),
+        "teacher_only_crops_s": lambda: teacher_only(job, crops),
         "loader_only_crops_s": lambda: loader_only(job, units, workers=arguments.workers),
     }
-    found: dict[str, list[float]] = {name: [] for name in actions}
+    found: dict[str, list[float]] = {what: [] for what in actions}
     for turn in range(1 + arguments.repetitions):
-        for name, action in actions.items():
+        for what, action in actions.items():
             began = time.perf_counter()
-            crops = action()
+            done = action()
             if turn:
-                found[name].append(crops / (time.perf_counter() - began))
-    medians = {name: statistics.median(rates) for name, rates in found.items()}
+                found[what].append(done / (time.perf_counter() - began))
+    medians = {what: statistics.median(rates) for what, rates in found.items()}
     limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
-    shown = {"teacher": arguments.teacher, "size": arguments.size, "targets": arguments.targets}
+    shown = {"teacher": name, "size": arguments.size, "targets": arguments.targets}
     spread = {"spread": [min(found["crops_s"]), max(found["crops_s"])]}
     return {"bench": "precompute", **shown, **medians, "ratio_to_limit": medians["crops_s"] / limit, **spread}
 
@@ -129,16 +131,16 @@ def loader_only(job: PrecomputeJob, units: list[tuple[int, int]], *, workers: in
     from cskd_pipeline.replay import CropLoader, block_batches
 
     spec, device = job.teacher.spec, job.teacher.device
-    loader = CropLoader(job.index, job.recipe, workers=workers, pin_memory=device.type == "cuda")
     wanted = (
         batch
         for seed, block in units
         for batch in block_batches(job.recipe, seed, job.header.rows(block), total=len(job.index), batch=spec.chunk)
     )
     crops = 0
-    for batch in loader.load(wanted):
-        batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device)
-        crops += len(batch)
+    with CropLoader(job.index, job.recipe, workers=workers, pin_memory=device.type == "cuda") as loader:
+        for batch in loader.load(wanted):
+            batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device)
+            crops += len(batch)
     return crops
 
 
@@ -162,7 +164,7 @@ def command(arguments: argparse.Namespace) -> str:
     from replay import shown
 
     words = [f"--data DATA/{shown(arguments.data)}" if "/" in arguments.data else f"--data {arguments.data}"]
-    for name in ("teacher", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions"):
+    for name in ("teachers", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions"):
         words.append(f"--{name} {getattr(arguments, name)}")
     return " ".join(["python benchmarks/precompute.py", *words, "--json FILE", "--write docs/benchmarks.md"])
 

@@ -18,8 +18,17 @@ from .options import data_options, json_option
     "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to put the index.  [default: the cache]"
 )
 @click.option("--check", is_flag=True, help="Decode every image and name the broken ones.")
+@click.option(
+    "--pack",
+    "packed",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Copy the images to tar shards in canonical order, for slow or remote storage and train --shuffle blocks.",
+)
 @json_option
-def index(data: str, data_root: str | None, split: str, out: Path | None, check: bool, as_json: bool) -> None:
+def index(
+    data: str, data_root: str | None, split: str, out: Path | None, check: bool, packed: Path | None, as_json: bool
+) -> None:
     """List a data set's images in their canonical order.
 
     The index holds key, label and place of every image, and a digest that labels are tied to. Other commands make it
@@ -29,6 +38,7 @@ def index(data: str, data_root: str | None, split: str, out: Path | None, check:
 
     from cskd_pipeline.manifest import resolve_data
     from cskd_pipeline.samples import build_index
+    from cskd_pipeline.samples.pack import pack
 
     source = resolve_data(data, root=data_root)
     with tqdm(unit="image", leave=False, disable=None, file=sys.stderr) as bar:
@@ -38,6 +48,9 @@ def index(data: str, data_root: str | None, split: str, out: Path | None, check:
             bar.update(done - bar.n)
 
         built = build_index(source, split, out=out, check=check, progress=progress)
+        if packed is not None:
+            bar.reset()
+            pack(built, packed, progress=progress)
     counts = built.class_counts()
     facts = {
         "name": built.name,
@@ -55,3 +68,5 @@ def index(data: str, data_root: str | None, split: str, out: Path | None, check:
     click.echo(f"images per class: {counts.min()} to {counts.max()}")
     click.echo(f"digest: {built.digest}")
     click.echo(f"index: {built.folder}")
+    if packed is not None:
+        click.echo(f"packed: {packed}, which is the same data set (--data {packed})")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cskd_pipeline.samples import SampleIndex
     from cskd_pipeline.teacher import Teacher
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -136,11 +138,20 @@ def worker_count(text: str) -> int:
         UsageError: it is neither a number nor "auto".
     """
     if text == "auto":
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(16, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+        return max(1, min(16, _processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
     if not text.isdigit():
         raise UsageError(f"--workers must be a number or auto, found {text!r}")
     return int(text)
+
+
+def _processors() -> int:
+    """Those that this process may use: a container's quota counts, not its host."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup, or "max": no quota
+        return count
 
 
 def open_data(data: str, split: str, root: str | None) -> SampleIndex:

@@ -217,16 +217,17 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         _check_input_size(student, recipe.size)
         mean, std = normalisation(student.model)
         on_gpu = device.type == "cuda"
+        loader = CropLoader(
+            index,
+            recipe,
+            workers=workers,
+            augment=options["augment"] == "workers",
+            pin_memory=on_gpu,
+            ahead=order.ahead * config.accumulation,
+        )
         source = ReplaySource(
             order=order,
-            loader=CropLoader(
-                index,
-                recipe,
-                workers=workers,
-                augment=options["augment"] == "workers",
-                pin_memory=on_gpu,
-                ahead=order.ahead * config.accumulation,
-            ),
+            loader=loader,
             provider=targets.provider,
             mean=mean,
             std=std,
@@ -238,7 +239,13 @@ def train(ctx: click.Context, /, **options: Any) -> None:
             ahead=int(on_gpu and not options["teacher"]),
         )
         evaluation = _evaluation(options, size=recipe.size, classes=index.classes, norm=(mean, std), device=device)
-        with contextlib.closing(targets.provider), stop_on_signals() as stop, _resumable(), killed_workers_named():
+        with (
+            contextlib.closing(targets.provider),
+            stop_on_signals() as stop,
+            _resumable(),
+            killed_workers_named(),
+            loader,
+        ):
             summary = run(
                 config,
                 student=student,

@@ -62,6 +62,13 @@ def apply_op(
     return changed
 
 
+def load() -> None:
+    """Load the compiled code (compile it, the first time on a machine): processes forked later need not."""
+    pixels_3HW = np.zeros((3, 4, 4), np.uint8)
+    for op in range(len(OPS)):
+        apply_op(pixels_3HW, op, magnitude=5.0, negative=False, fill=(0, 0, 0))
+
+
 @jit
 def _look_up(pixels_3HW: Any, table_3x256: Any, changed_3HW: Any) -> None:
     for c in range(3):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ def compute(
 
     finished = ahead(_finished(job, loader.load(wanted())), depth=2, device=device)
     labelled = ahead(_labelled(job, finished), depth=2, device=device)
-    return _blocks(job, header, units, labelled, advance)
+    return _blocks(job, header, units, labelled, loader, advance)
 
 
 def _finished(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, Tensor]]:
@@ -191,24 +192,26 @@ def _blocks(
     job: PrecomputeJob,
     header: StoreHeader,
     units: list[Unit],
-    labelled: Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]],
+    labelled: Generator[tuple[CropBatch, tuple[Tensor, Tensor]]],
+    loader: CropLoader,
     advance: Callable[[int], object],
 ) -> Iterator[Block]:
-    for seed, block in units:
-        rows = header.rows(block)
-        parts: list[dict[str, Records]] = []
-        samples: list[NDArray[np.int64]] = []
-        checksums: list[NDArray[np.uint32]] = []
-        fidelity: Fidelity = {}
-        while sum(len(part) for part in samples) < len(rows):
-            crops, logits = next(labelled)
-            parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
-            fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
-            samples.append(crops.draws_B["sample"])
-            checksums.append(crops.checksums())
-            advance(len(crops))
-        order = np.argsort(np.concatenate(samples))
-        records = {
-            name: type(first).joined([part[name] for part in parts]).take(order) for name, first in parts[0].items()
-        }
-        yield Block((seed, block), records, np.concatenate(checksums)[order], fidelity)
+    with loader, contextlib.closing(labelled):
+        for seed, block in units:
+            rows = header.rows(block)
+            parts: list[dict[str, Records]] = []
+            samples: list[NDArray[np.int64]] = []
+            checksums: list[NDArray[np.uint32]] = []
+            fidelity: Fidelity = {}
+            while sum(len(part) for part in samples) < len(rows):
+                crops, logits = next(labelled)
+                parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
+                fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
+                samples.append(crops.draws_B["sample"])
+                checksums.append(crops.checksums())
+                advance(len(crops))
+            order = np.argsort(np.concatenate(samples))
+            records = {
+                name: type(first).joined([part[name] for part in parts]).take(order) for name, first in parts[0].items()
+            }
+            yield Block((seed, block), records, np.concatenate(checksums)[order], fidelity)

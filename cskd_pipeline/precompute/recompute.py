@@ -9,7 +9,7 @@ import numpy as np
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.precompute.fidelity import measure
-from cskd_pipeline.precompute.job import PrecomputeJob
+from cskd_pipeline.precompute.job import PrecomputeJob, Unit
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import order_key, permutation, sample_batches
 from cskd_pipeline.store import Fidelity, StoreReader, mean_fidelity
@@ -61,10 +61,17 @@ def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, w
     units = [(seed, block) for seed in store.seeds() for block in store.committed(seed)]
     if not units:
         raise DataError(f"{store.path} holds no committed block; there is nothing to verify")
+    with CropLoader(job.index, job.recipe, workers=workers) as loader:
+        return _recompute(job, store, units, loader, crops=crops, key=key)
+
+
+def _recompute(
+    job: PrecomputeJob, store: StoreReader, units: list[Unit], loader: CropLoader, *, crops: int, key: int
+) -> Recomputed:
+    header = store.header
     chunk = job.teacher.spec.chunk
     chosen = [units[i] for i in permutation(order_key(key, 0), 0, len(units))[: max(1, -(-crops // chunk))]]
     per_unit = -(-crops // len(chosen))
-    loader = CropLoader(job.index, job.recipe, workers=workers)
     spec = job.teacher.spec
     checked, differences, fidelities = 0, [], []
     for number, (seed, block) in enumerate(chosen):
@@ -90,20 +97,18 @@ def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, w
                     found = f"the teacher's labels differ from the stored ones ({name})"
                     differences.append(Difference(seed, int(at[row]) + rows.start, "targets", found))
             checked += len(crops_batch)
-    differences += _fidelity_differences(job, store, chosen[0], workers=workers)
+    differences += _fidelity_differences(job, store, chosen[0], loader)
     return Recomputed(checked, differences, mean_fidelity(fidelities))
 
 
-def _fidelity_differences(
-    job: PrecomputeJob, store: StoreReader, unit: tuple[int, int], *, workers: int
-) -> list[Difference]:
+def _fidelity_differences(job: PrecomputeJob, store: StoreReader, unit: Unit, loader: CropLoader) -> list[Difference]:
     seed, block = unit
     noted = store.commit(seed, block).fidelity
     if not noted:
         return []
     rows = store.header.rows(block)
     sample = next(block_batches(job.recipe, seed, rows, total=store.header.samples, batch=job.teacher.spec.chunk))
-    crops = next(iter(CropLoader(job.index, job.recipe, workers=workers).load([sample])))
+    crops = next(loader.load([sample]))
     spec = job.teacher.spec
     logits = job.teacher(crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device))
     at = crops.draws_B["sample"] - rows.start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import torch
@@ -12,7 +12,7 @@ import torch
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Iterator[Item]:
+def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generator[Item]:
     """The same items, made in a thread of their own, up to `depth` of them (and the one in the making) beforehand.
 
     Whoever stops early waits for the item in the making; `items` is closed then.

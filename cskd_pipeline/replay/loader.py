@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import itertools
 import signal
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.errors import CskdError, RetryError
+from cskd_pipeline.records.accelerators import optional
 from cskd_pipeline.records.memory import ReusedMemory
 from cskd_pipeline.replay.making import CropMaker, Order, PixelSlots
 from cskd_pipeline.replay.order import Batch
@@ -48,7 +51,7 @@ def killed_workers_named() -> Iterator[None]:
 
 
 class CropLoader:
-    """Loads batches in the order asked for. Workers live as long as the loader and serve one `load` at a time."""
+    """Loads batches in the order asked for. Workers live until the loader is closed and serve one `load` at a time."""
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class CropLoader:
         self._finished = ReusedMemory()
         self._wanted = _Wanted()
         self._started: _Started | None = None
+        self._end: Callable[[], object] = lambda: None
 
     def load(self, batches: Iterable[Batch]) -> Iterator[CropBatch]:
         """One `CropBatch` for each (seeds, samples) of `batches`, which may be a generator.
@@ -95,7 +99,23 @@ class CropLoader:
         self._wanted.orders = work.orders()
         return self._batches(work, iter(started.made))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers. At the latest they end with the process, in order."""
+        self._end()
+        self._started = None
+
     def _start(self, *, batch: int) -> _Started:
+        kernels = optional("cskd_pipeline.crops.op_kernels") if self._workers and self._augment else None
+        if kernels is not None:
+            kernels.load()  # once for all workers, where they are forked
         crops = min(PIECE, batch)
         # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
         per_worker = max(2, -(-2 * batch // (crops * max(1, self._workers))))
@@ -113,6 +133,7 @@ class CropLoader:
             prefetch_factor=per_worker if self._workers else None,
             worker_init_fn=leave_signals_to_the_parent if self._workers else None,
         )
+        self._end = weakref.finalize(self, _end_workers, made)
         return _Started(made, slots)
 
     def _batches(self, work: _Work, made: Iterator[Answer]) -> Iterator[CropBatch]:
@@ -225,6 +246,14 @@ def _until(batches: Iterator[Batch], *, crops: int) -> Iterator[Batch]:
     while taken < crops and (batch := next(batches, None)) is not None:
         taken += len(batch.samples_B)
         yield batch
+
+
+def _end_workers(loader: DataLoader[Answer]) -> None:
+    """Not left to the garbage collector: whatever still refers to the loader would keep its processes alive, until
+    Python's exit finds and kills them."""
+    workers: Any = loader._iterator
+    if workers is not None and loader.num_workers:
+        workers._shutdown_workers()
 
 
 def as_is(made: Any) -> Any:

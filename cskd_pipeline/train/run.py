@@ -33,6 +33,9 @@ from cskd_pipeline.train.source import EpochSource
 from cskd_pipeline.train.summary import TrainSummary, improved
 from cskd_pipeline.train.trackers import Tracker
 
+DATA_BOUND = 0.2
+"""The share of an epoch spent waiting for data above which the user is told what to do."""
+
 EvaluationBatches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 Scores = Mapping[str, Mapping[str, Score]]
 
@@ -119,6 +122,11 @@ class Run:
             self._save()
         on_first_rank(lambda: self._track(row))
         self.say(_line(row, epochs=self.config.epochs))
+        if row["data_wait_share"] > DATA_BOUND and len(self.rows) == 1:
+            self.say(
+                f"training waited {row['data_wait_share']:.0%} of the time for data: give more --workers, or a GPU the "
+                "augmentation (--augment device); docs/performance.md says what else helps"
+            )
         if not last:
             self._stop_if_asked()
 

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -382,3 +383,13 @@ def test_a_compiled_student_trains_like_the_other(tmp_path: Path) -> None:
     eager, compiled = (load_file(tmp_path / name / "last.safetensors") for name in ("eager", "compiled"))
     for name, value in eager.items():
         torch.testing.assert_close(value, compiled[name], rtol=1e-2, atol=1e-3)
+
+
+def test_a_run_that_waits_for_data_says_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = dataclasses.replace(CONFIG, epochs=2)
+    run(tmp_path / "slow", config, source=SyntheticSource(config, only=lambda: time.sleep(0.2)), progress=True)
+    said = capsys.readouterr().err
+    assert said.count("of the time for data: give more --workers") == 1
+    assert "docs/performance.md" in said
+    run(tmp_path / "fast", config, progress=True)
+    assert "waiting" in (said := capsys.readouterr().err) and "give more" not in said
