@@ -1,7 +1,7 @@
 r"""Crops per second through the whole of `precompute`, next to its teacher alone and its crops alone.
 
     python benchmarks/precompute.py --data DATA/tiny_imagenet --json rows.jsonl --write docs/benchmarks.md
-    python benchmarks/precompute.py --data DATA --teachers regnety_160 --device cuda --precision bf16 --workers 15 --crops 65536
+    python benchmarks/precompute.py --data DATA --teachers regnety_160 --device cuda --precision bf16 --workers 15
 
 Reading, the teacher, encoding and writing go on side by side, so the slower of the first two is the limit. On a CPU the
 teacher gets one processor and the crops one (`--workers 1`). The three take turns, `--repetitions` times, on the same

@@ -44,8 +44,9 @@ class Batch(NamedTuple):
 
 Shuffle = Literal["full", "blocks"]
 
-LANE = 128
-"""A shuffle by blocks takes up to so many crops of each open group for a batch: fewer would open more groups."""
+OPEN_GROUPS = 8
+"""A shuffle by blocks has at least so many groups under way: as many ranks can each have groups of their own, whose
+images they alone decode. More would have more crops wait in memory."""
 
 _GROUPS, _UNITS, _LANES = 0, 1, 2
 
@@ -129,7 +130,11 @@ class EpochOrder:
 
     @property
     def _lane(self) -> int:
-        return math.gcd(self.batch, self._group_crops, LANE)
+        """Crops that a batch takes of each open group."""
+        unit = 2 if self.recipe.mixes else 1
+        common = math.gcd(self.batch, self._group_crops)
+        fitting = [lane for lane in range(unit, common + 1, unit) if common % lane == 0]
+        return max([lane for lane in fitting if lane * OPEN_GROUPS <= self.batch], default=unit)
 
     def _in_lanes(self, shuffled_U: NDArray[np.int64], group_U: NDArray[np.int64], key: Key) -> NDArray[np.int64]:
         """The units by lanes: each takes part in every batch, and goes through one group after another.
