@@ -87,6 +87,12 @@ def compare_with_cpu(weights: Path, arguments: argparse.Namespace) -> None:
         top = [encoding.tabulate(encoding.encode(*x), ratio_steps=32768)[:, 1:] for x in labels]
         agreeing += int(np.sum(top[0] == top[1]))
         crops += len(batch)
+    augmented = 0
+    wanted = block_batches(recipe, 0, rows, total=len(index), batch=spec.chunk)
+    for batch in CropLoader(index, recipe, workers=0, augment=False).load(wanted):
+        first, second = (batch.on(device, recipe).checksums() for device in devices)
+        augmented += int((first == second).sum())
+    print(f"crops augmented on {arguments.device}: {augmented} of {crops} equal those of the cpu")
     print(f"finished pixels, {arguments.device} against cpu: largest difference {finished:g}")
     print(f"records of the same logits: {same_rows} hard and {same_soft} soft ones of {crops} equal")
     print(f"teacher logits: largest difference {logits:g}; winners at r = 1/2: {agreeing} of {crops * positions} equal")
