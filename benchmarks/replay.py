@@ -225,7 +225,7 @@ def command(arguments: argparse.Namespace) -> str:
         "--json FILE",
         "--write docs/benchmarks.md",
     ]
-    return " ".join(["python benchmarks/replay.py", *words, "--json FILE", "--write docs/benchmarks.md"])
+    return " ".join(["python benchmarks/replay.py", *words])
 
 
 if __name__ == "__main__":

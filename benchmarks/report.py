@@ -42,8 +42,8 @@ def tables(rows: Sequence[Row], opening: Sequence[Row], *, command: str) -> str:
     return "\n\n".join(parts)
 
 
-def machine(*others: str) -> str:
-    """Processor, memory and versions, those of other packages too."""
+def machine(*others: str, used: str = "one") -> str:
+    """Processor, memory and versions, those of other packages too; `used`: how many processors the run kept busy."""
     versions = []
     for package in ("torch", "numpy", "zarr", "numcodecs", "numba", *others):
         try:
@@ -52,7 +52,7 @@ def machine(*others: str) -> str:
             versions.append(f"no {package}")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return (
-        f"{_processor()}, {os.cpu_count()} processors of which the run used one, {memory:.0f} GiB of memory, "
+        f"{_processor()}, {os.cpu_count()} processors of which the run used {used}, {memory:.0f} GiB of memory, "
         f"{platform.system()} {platform.release()}; Python {platform.python_version()}, {', '.join(versions)}."
     )
 

@@ -54,7 +54,7 @@ def main() -> None:
         import report
 
         command = f"python benchmarks/start_up.py --entries {arguments.entries} --repeats {arguments.repeats}"
-        said = f"```\n{command} --json FILE --write docs/benchmarks.md\n```\n\n{report.machine()}\n\n{text}"
+        said = f"```\n{command} --json FILE --write docs/benchmarks.md\n```\n\n{report.machine(used='two')}\n\n{text}"
         arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="start-up"))
 
 
