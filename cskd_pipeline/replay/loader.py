@@ -212,7 +212,9 @@ class _Work:
                     missing[number] = len(begun[number])
                 rows = np.flatnonzero(piece.batch_n == number)
                 batch = begun[number]
-                batch.crops_B3SS.numpy()[piece.row_n[rows]] = self._slots[slot][rows]
+                pixels, slot_pixels = batch.crops_B3SS.numpy(), self._slots[slot]
+                for row in rows.tolist():  # one by one: a selection of all would be a copy in fresh memory
+                    pixels[piece.row_n[row]] = slot_pixels[row]
                 if batch.crc_B is not None:
                     batch.crc_B[piece.row_n[rows]] = answer[rows]
                 missing[number] -= len(rows)
