@@ -45,7 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", help="data sets, as the command line takes them (shapes)")
     parser.add_argument("--size", type=int, default=224, help="side of crops (%(default)s)")
-    parser.add_argument("--crops", type=int, default=2000, help="crops of a measurement, at most (%(default)s)")
+    parser.add_argument(
+        "--crops",
+        type=int,
+        default=2000,
+        help="crops of a measurement, at most, but for whole epochs of repeats (%(default)s)",
+    )
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
     parser.add_argument("--json", type=Path, help="write a JSON object a row")
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
@@ -109,8 +114,10 @@ def measure(pipeline: str, data: str, *, size: int, crops: int) -> dict[str, flo
         passes = timm_batches(index, size=size, count=count)
     else:
         kinds = pipeline.split("-")
-        order = epoch_order(index, size=size, repeats=3 if "repeats" in kinds else 1)
-        count = min(crops // BATCH, order.batches) * BATCH
+        repeats = 3 if "repeats" in kinds else 1
+        order = epoch_order(index, size=size, repeats=repeats)
+        # Repeated crops are decoded together early on: only a whole epoch has its share of images.
+        count = order.batches * BATCH if repeats > 1 else min(crops // BATCH, order.batches) * BATCH
         passes = replayed_batches(index, order, count=count, on_device="device" in kinds)
     next(passes)
     before = processor_seconds()

@@ -30,19 +30,18 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", default="10000,1281167", help="how many samples (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="seeds an epoch (%(default)s)")
     parser.add_argument("--json", type=Path, help="write a JSON object a row")
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, repeats=arguments.repeats)))
+        print(json.dumps(measure(arguments.measure)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for entries in map(int, arguments.entries.split(",")):
             index = make_index(Path(folder), entries)
-            words = ["--measure", str(index), "--repeats", str(arguments.repeats)]
+            words = ["--measure", str(index)]
             subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.DEVNULL)  # warm-up
             done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
             rows.append({"bench": "start_up", "entries": entries, **json.loads(done.stdout)})
@@ -53,7 +52,7 @@ def main() -> None:
     if arguments.write:
         import report
 
-        command = f"python benchmarks/start_up.py --entries {arguments.entries} --repeats {arguments.repeats}"
+        command = f"python benchmarks/start_up.py --entries {arguments.entries}"
         said = f"```\n{command} --json FILE --write docs/benchmarks.md\n```\n\n{report.machine(used='two')}\n\n{text}"
         arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="start-up"))
 
@@ -93,7 +92,7 @@ def make_index(folder: Path, entries: int) -> Path:
     return index
 
 
-def measure(folder: Path, *, repeats: int) -> Row:
+def measure(folder: Path) -> Row:
     """Seconds until the first batch, by what they are spent on, and a worker's memory."""
     import torch
 
@@ -106,7 +105,7 @@ def measure(folder: Path, *, repeats: int) -> Row:
     index = SampleIndex.open(folder)
     opened = time.perf_counter()
     recipe = dataclasses.replace(RECIPES["deit"], size=112)
-    order = EpochOrder(recipe, tuple(range(repeats)), len(index), batch=BATCH, repeats=repeats)
+    order = EpochOrder(recipe, (0,), len(index), batch=BATCH)
     crops = order.crops(0)
     ordered = time.perf_counter()
     loader = CropLoader(index, recipe, workers=2)

@@ -1,8 +1,8 @@
 """RandAugment on a whole batch by torch, on any device that has fp64: the bytes of `ops`, crop by crop.
 
 Blends are separate fp32 operations and geometry separate fp64 ones, each exactly rounded by IEEE 754, in Pillow's
-order; everything else is whole numbers. Nothing here may be fused (as `torch.compile` would) or reordered, and nothing
-divided but a tensor by a tensor: where one is a Python number, torch multiplies by a rounded reciprocal.
+order; everything else is whole numbers. Nothing here may be fused (as `torch.compile` would) or reordered, and floats
+are divided tensor by tensor only: where one is a Python number, torch multiplies by a rounded reciprocal.
 """
 
 from __future__ import annotations

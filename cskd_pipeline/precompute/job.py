@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,23 +110,40 @@ def precompute(
         report(f"{skipped} of {len(seeds) * header.blocks} blocks are committed already; {len(units)} to do")
     stamp = versions(job.teacher.device)
     began, done, committed = time.perf_counter(), 0, 0
-    try:
-        with tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar:
-            blocks = compute(job, header, units, workers=workers, augment=augment, advance=bar.update)
-            for made in ahead(blocks, depth=1, device=job.teacher.device):  # a block is written while the next is made
-                seed, block = made.unit
-                writer.write_block(seed, block, made.records, made.crop_crc, versions=stamp, fidelity=made.fidelity)
-                done, committed = done + len(made.crop_crc), committed + 1
-                if bar.disable:
-                    rate = done / (time.perf_counter() - began)
-                    report(
-                        f"seed {seed} block {block + 1}/{header.blocks} committed, {rate:,.0f} crops/s, "
-                        f"{(crops - done) / rate:,.0f} s to go"
-                    )
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"stopped; {committed} blocks were committed to {writer.path} in this run; the same command goes on"
-        ) from None
+    written: Future[Unit] | None = None
+
+    def settle() -> None:
+        nonlocal done, committed, written
+        if written is None:
+            return
+        future, written = written, None
+        seed, block = future.result()
+        done, committed = done + len(header.rows(block)), committed + 1
+        if bar.disable:
+            rate = done / (time.perf_counter() - began)
+            report(
+                f"seed {seed} block {block + 1}/{header.blocks} committed, {rate:,.0f} crops/s, "
+                f"{(crops - done) / rate:,.0f} s to go"
+            )
+
+    def write(made: Block) -> Unit:
+        writer.write_block(*made.unit, made.records, made.crop_crc, versions=stamp, fidelity=made.fidelity)
+        return made.unit
+
+    with (
+        tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        try:
+            for made in compute(job, header, units, workers=workers, augment=augment, advance=bar.update):
+                settle()
+                written = thread.submit(write, made)  # while the next block is made
+            settle()
+        except KeyboardInterrupt:
+            settle()
+            raise StoppedError(
+                f"stopped; {committed} blocks were committed to {writer.path} in this run; the same command goes on"
+            ) from None
     return done
 
 
@@ -167,24 +185,16 @@ def compute(
         for seed, block in units:
             yield from block_batches(job.recipe, seed, header.rows(block), total=len(job.index), batch=batch)
 
-    finished = ahead(_finished(job, loader.load(wanted())), depth=2, device=device)
-    labelled = ahead(_labelled(job, finished), depth=2, device=device)
+    labelled = ahead(_labelled(job, loader.load(wanted())), depth=2, device=device)
     return _blocks(job, header, units, labelled, loader, advance)
 
 
-def _finished(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, Tensor]]:
-    """Crops as the teacher wants them."""
+def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]]:
+    """Crops with their dense and global logits."""
     spec = job.teacher.spec
     for rendered in batches:
         crops = rendered.on(job.teacher.device, job.recipe)
-        yield crops, crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-
-
-def _labelled(
-    job: PrecomputeJob, finished: Iterator[tuple[CropBatch, Tensor]]
-) -> Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]]:
-    """Crops with their dense and global logits."""
-    for crops, pixels in finished:
+        pixels = crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
         yield crops, job.teacher(pixels)
 
 

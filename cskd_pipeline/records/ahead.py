@@ -24,6 +24,9 @@ def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generat
     """
     ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     over = threading.Event()
+    gpu = None
+    if device.type == "cuda":
+        gpu = torch.cuda.current_device() if device.index is None else device.index
 
     def hand_out(what: tuple[Item] | BaseException | None) -> bool:
         while not over.is_set():
@@ -36,8 +39,8 @@ def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generat
 
     def make() -> None:
         try:
-            if device.type == "cuda":
-                torch.cuda.set_device(device)
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
             for item in items:
                 if not hand_out((item,)):
                     break

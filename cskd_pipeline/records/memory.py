@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import deque
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ class ReusedMemory:
     """
 
     def __init__(self, *, kept: int = 3, pinned: bool = False) -> None:
-        """Keeps up to `kept` blocks of each size; `pinned`: page-locked ones, which torch itself keeps for reuse."""
-        self._kept, self._pinned = kept, pinned
-        self._blocks: dict[int, list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]]] = {}
+        """Keeps up to `kept` free blocks, of the latest size; `pinned`: page-locked ones, which torch itself keeps."""
+        self._pinned = pinned
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised contiguous tensor on the CPU."""
@@ -28,20 +29,19 @@ class ReusedMemory:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
         if 0 in shape:
             return torch.empty(shape, dtype=dtype)
-        size = math.prod(shape) * dtype.itemsize
+        block = self._block(math.prod(shape) * dtype.itemsize)
         # A tensor holds the array that it is made from, and so do all that share its memory: views, and what autograd
         # saves. Each use gets an array of its own, whose end is the end of them all.
-        block = self._free(size)
         lent = block.view()
-        self._blocks[size].append((block, weakref.ref(lent)))
+        weakref.finalize(lent, self._free.append, block).atexit = False
         return torch.from_numpy(lent).view(dtype).view(shape)
 
-    def _free(self, size: int) -> NDArray[np.uint8]:
-        blocks = self._blocks.setdefault(size, [])
-        for at, (block, user) in enumerate(blocks):
-            if user() is None:
-                del blocks[at]
+    def _block(self, size: int) -> NDArray[np.uint8]:
+        while self._free:
+            try:
+                block = self._free.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if block.size == size:
                 return block
-        if len(blocks) >= self._kept:
-            del blocks[0]
         return np.empty(size, np.uint8)

@@ -79,6 +79,7 @@ class CropLoader:
         self._finished = ReusedMemory()
         self._wanted = _Wanted()
         self._started: _Started | None = None
+        self._work: _Work | None = None
         self._end: Callable[[], object] = lambda: None
 
     def load(self, batches: Iterable[Batch]) -> Iterator[CropBatch]:
@@ -95,7 +96,8 @@ class CropLoader:
         if first is None:
             return iter(())
         started = self._started = self._started or self._start(batch=len(first))
-        work = _Work(itertools.chain([first], draws), started.slots, ahead=self._ahead)
+        self._retire()
+        work = self._work = _Work(itertools.chain([first], draws), started.slots, ahead=self._ahead)
         self._wanted.orders = work.orders()
         return self._batches(work, iter(started.made))
 
@@ -109,19 +111,24 @@ class CropLoader:
 
     def close(self) -> None:
         """End the workers. At the latest they end with the process, in order."""
+        self._retire()
         self._end()
         self._started = None
+
+    def _retire(self) -> None:
+        """Whoever still has the batches of a `load` must not take those of the next."""
+        if self._work is not None:
+            self._work.over = True
 
     def _start(self, *, batch: int) -> _Started:
         kernels = optional("cskd_pipeline.crops.op_kernels") if self._workers and self._augment else None
         if kernels is not None:
             kernels.load()  # once for all workers, where they are forked
-        crops = min(PIECE, batch)
         # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
-        per_worker = max(2, -(-2 * batch // (crops * max(1, self._workers))))
+        per_worker = max(2, -(-2 * batch // (PIECE * max(1, self._workers))))
         # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
         slots = PixelSlots(
-            self._workers * per_worker + 1, crops=crops, size=self._recipe.size, shared=self._workers > 0
+            self._workers * per_worker + 1, crops=PIECE, size=self._recipe.size, shared=self._workers > 0
         )
         made: DataLoader[Answer] = DataLoader(
             CropMaker(self._index, self._recipe, slots, augment=self._augment),
@@ -172,6 +179,7 @@ class _Work:
 
     def __init__(self, draws: Iterator[Draws], slots: PixelSlots, *, ahead: int) -> None:
         self._slots = slots
+        self.over = False
         self._draws: dict[int, Draws] = {}  # of the batches under way, by number
         self._ordered: deque[tuple[int, Piece]] = deque()
         self._pieces = pieces(self._samples(draws), crops=slots.crops, ahead=ahead)
@@ -197,7 +205,12 @@ class _Work:
         begun: dict[int, CropBatch] = {}
         missing: dict[int, int] = {}
         first = 0
-        for answer in made:
+        while True:
+            if self.over:
+                raise RuntimeError("the loader was closed, or loads other batches now")
+            answer = next(made, None)
+            if answer is None:
+                return
             if isinstance(answer, CskdError):
                 try:
                     raise answer

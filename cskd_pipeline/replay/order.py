@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -45,8 +44,8 @@ class Batch(NamedTuple):
 Shuffle = Literal["full", "blocks"]
 
 OPEN_GROUPS = 8
-"""A shuffle by blocks has at least so many groups under way: as many ranks can each have groups of their own, whose
-images they alone decode. More would have more crops wait in memory."""
+"""A shuffle by blocks has so many groups under way: as many ranks can each have groups of their own, whose images they
+alone decode. More would have more crops wait in memory."""
 
 _GROUPS, _UNITS, _LANES = 0, 1, 2
 
@@ -99,7 +98,9 @@ class EpochOrder:
     @property
     def ahead(self) -> int:
         """Among how many successive batches the repeated crops of an image are found, nearly always."""
-        return self._group_crops // self._lane if self.shuffle == "blocks" and self.repeats > 1 else 1
+        if self.shuffle == "full" or self.repeats == 1:
+            return 1
+        return -(-OPEN_GROUPS * self.recipe.group * self.repeats // self.batch) + 1
 
     def epoch_seeds(self, epoch: int) -> tuple[int, ...]:
         """The seeds that an epoch shows."""
@@ -124,39 +125,30 @@ class EpochOrder:
         order = self._in_lanes(shuffled, first // self.recipe.group, key) if self.shuffle == "blocks" else shuffled
         return _flatten(first[order], second[order], seed_of[order])
 
-    @property
-    def _group_crops(self) -> int:
-        return self.recipe.group * self.repeats
-
-    @property
-    def _lane(self) -> int:
-        """Crops that a batch takes of each open group."""
-        unit = 2 if self.recipe.mixes else 1
-        common = math.gcd(self.batch, self._group_crops)
-        fitting = [lane for lane in range(unit, common + 1, unit) if common % lane == 0]
-        return max([lane for lane in fitting if lane * OPEN_GROUPS <= self.batch], default=unit)
-
     def _in_lanes(self, shuffled_U: NDArray[np.int64], group_U: NDArray[np.int64], key: Key) -> NDArray[np.int64]:
-        """The units by lanes: each takes part in every batch, and goes through one group after another.
+        """The units by lanes, which go through one whole group after another and take turns unit by unit.
 
-        Lanes begin new groups in turn, so that every batch needs about as many images that were not seen before. What
-        does not fill the lanes comes last, as it was shuffled.
+        Lanes begin new groups at different times, so that every batch needs about as many images that were not seen
+        before. In a batch the units of a lane are side by side, where one rank finds them. What does not fill the lanes
+        comes last, as it was shuffled.
         """
         unit = 2 if self.recipe.mixes else 1
-        lanes, per_batch, per_group = self.batch // self._lane, self._lane // unit, self._group_crops // unit
-        groups, counts = np.unique(group_U, return_counts=True)
-        whole = groups[counts == per_group]
+        per_group = self.recipe.group * self.repeats // unit
+        whole = np.unique(group_U[(group_U + 1) * self.recipe.group <= self.total])
+        lanes = min(OPEN_GROUPS, len(whole))
+        if not lanes:
+            return shuffled_U
         rounds = len(whole) // lanes
-        place_G = np.full(int(groups[-1]) + 1, -1)
+        place_G = np.full(int(group_U.max()) + 1, -1)
         place_G[whole[permutation(key, _LANES, len(whole))][: rounds * lanes]] = np.arange(rounds * lanes)
         place_U = place_G[group_U[shuffled_U]]
         sorted_U = shuffled_U[np.argsort(place_U, kind="stable")]
         rest, filling = np.split(sorted_U, [int((place_U < 0).sum())])
         lanes_LN = filling.reshape(lanes, rounds * per_group)
-        turns = self._group_crops // self._lane
-        lanes_LN = np.stack([np.roll(row, -(n * turns // lanes) * per_batch) for n, row in enumerate(lanes_LN)])
-        batches = lanes_LN.reshape(lanes, rounds * turns, per_batch).swapaxes(0, 1).reshape(-1)
-        return np.concatenate([batches, rest])
+        lanes_LN = np.stack([np.roll(row, -(n * per_group // lanes)) for n, row in enumerate(lanes_LN)])
+        number_N = np.arange(lanes_LN.size)
+        by_lane = np.lexsort((number_N % lanes, number_N // (self.batch // unit)))
+        return np.concatenate([lanes_LN.T.reshape(-1)[by_lane], rest])
 
     def _groups(self) -> tuple[int, int]:
         groups = -(-self.total // self.recipe.group)

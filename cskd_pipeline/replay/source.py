@@ -114,5 +114,5 @@ class ReplaySource:
         micro = self.order.batch // (self.world * self.accumulation)
         for number in range(start, self.batches_per_epoch):
             update, step = divmod(number, self.accumulation)
-            first = update * self.order.batch + (step * self.world + self.rank) * micro
+            first = update * self.order.batch + (self.rank * self.accumulation + step) * micro
             yield crops.part(first, first + micro)

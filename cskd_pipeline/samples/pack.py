@@ -39,7 +39,8 @@ def pack(
     Raises:
         UsageError: the folder holds this split already, or another data set.
         DataError: an image cannot be read, or its key cannot be told apart from an extension in a tar.
-        RetryError: the folder cannot be written; what is there is no shard yet, and the same call begins again.
+        RetryError: the folder cannot be written; nothing there is a shard yet (all get their names at the end), and the
+            same call begins again.
     """
     classes = "".join(f"{name}\n" for name in index.classes)
     named = folder / "classes.txt"
@@ -47,7 +48,7 @@ def pack(
         folder.mkdir(parents=True, exist_ok=True)
         if named.exists() and named.read_text(encoding="utf-8") != classes:
             raise UsageError(f"{folder} holds a data set of other classes; name another folder")
-        if any(folder.glob(f"{index.split}-*.tar")):
+        if any(folder.glob(f"{index.split}-{'[0-9]' * 6}.tar")):
             raise UsageError(f"{folder} holds shards of {index.split} already; name another folder, or remove them")
         named.write_text(classes, encoding="utf-8")
         written = []
@@ -58,7 +59,7 @@ def pack(
                     _add(archive, index, sample)
                     progress(sample + 1, len(index))
             written.append(partial)
-        # Only together, so that what was interrupted is not taken for the whole split.
+        # At the end, so that what was interrupted is not taken for the whole split.
         return [partial.rename(partial.with_suffix("")) for partial in written]
     except OSError as error:
         raise RetryError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import open_split
 from cskd_pipeline.store import StoreReader, StoreWriter, summarise
 from cskd_pipeline.store.commit import Commit
-from cskd_pipeline.teacher import load_teacher
+from cskd_pipeline.teacher import Teacher, load_teacher
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=32, group=16)
 
@@ -226,3 +229,42 @@ def test_seeds_are_parsed() -> None:
     for text in ("", "a", "3:1", "3:3", "1-4", "0:", ":5", "0:5:2", "-1", "1,,2", "99999999999"):
         with pytest.raises(UsageError, match="--seeds"):
             parse_seeds(text)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_teacher_that_fails_ends_the_work(
+    workers: int, toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(toy, teacher_weights)
+    real, calls = Teacher.__call__, []
+
+    def fails(self: Teacher, pixels: torch.Tensor) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("no memory left")
+        return real(self, pixels)
+
+    monkeypatch.setattr(Teacher, "__call__", fails)
+    for _ in range(3):
+        calls.clear()
+        with pytest.raises(torch.OutOfMemoryError):
+            fill(job, tmp_path / "s.zarr", list(range(40)), workers=workers)
+
+
+def test_an_interruption_does_not_wait_for_the_block(
+    toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dataclasses.replace(make_job(toy, teacher_weights), block=112)  # one block, seven chunks
+    real, calls = Teacher.__call__, []
+
+    def interrupting(self: Teacher, pixels: torch.Tensor) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # until the main thread has seen it
+        return real(self, pixels)
+
+    monkeypatch.setattr(Teacher, "__call__", interrupting)
+    with pytest.raises(StoppedError, match="0 blocks were committed"):
+        fill(job, tmp_path / "s.zarr", [0])
+    assert len(calls) <= 3

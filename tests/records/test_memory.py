@@ -35,15 +35,21 @@ def test_memory_that_anybody_can_still_read_is_not_given_again() -> None:
         del other
 
 
-def test_whoever_keeps_many_gets_fresh_memory_and_the_rest_is_dropped() -> None:
+def test_whoever_keeps_many_gets_fresh_memory_and_no_more_than_allowed_is_kept() -> None:
     memory = ReusedMemory(kept=2)
     held = [memory.empty((5,), torch.uint8).fill_(number) for number in range(6)]
     assert [int(tensor[0]) for tensor in held] == list(range(6))
-    places = {tensor.data_ptr() for tensor in held[-2:]}
+    places = {tensor.data_ptr() for tensor in held}
     held.clear()
-    assert {
-        tensor.data_ptr() for tensor in (memory.empty((5,), torch.uint8), memory.empty((5,), torch.uint8))
-    } == places
+    assert len(memory._free) == 2
+    assert {memory.empty((5,), torch.uint8).data_ptr() for _ in range(9)} <= places
+
+
+def test_memory_of_another_size_is_let_go() -> None:
+    memory = ReusedMemory()
+    for size in range(1, 9):
+        memory.empty((size,), torch.uint8)
+    assert [block.size for block in memory._free] == [8]
 
 
 def test_empty_shapes() -> None:

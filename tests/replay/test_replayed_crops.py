@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,14 +68,16 @@ def test_crops_do_not_depend_on_workers_order_or_batch(index: SampleIndex) -> No
     assert everything(index, workers=2, batch=20, key=0, augment=False) == reference
 
 
-def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: SampleIndex) -> None:
-    order = EpochOrder(RECIPE, (0, 1), len(index), batch=24, key=3)
+@pytest.mark.parametrize("shuffle", ["full", "blocks"])
+def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: SampleIndex, shuffle: Any) -> None:
+    recipe = dataclasses.replace(RECIPE, group=4)
+    order = EpochOrder(recipe, (0, 1), len(index), batch=24, key=3, repeats=2, shuffle=shuffle)
     mean, std = IMAGENET
 
     def updates(world: int, accumulation: int) -> list[list[bytes]]:
         batches: list[list[bytes]] = [[] for _ in range(order.batches)]
         for rank in range(world):
-            loader = CropLoader(index, RECIPE, workers=0)
+            loader = CropLoader(index, recipe, workers=0, ahead=order.ahead * accumulation)
             source = ReplaySource(
                 order,
                 loader,
@@ -86,7 +90,12 @@ def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: 
                 accumulation=accumulation,
             )
             assert source.batches_per_epoch == order.batches * accumulation
-            for number, batch in enumerate(source.batches(1, start=0, ratio_steps=0)):
+            half = source.batches_per_epoch // 2
+            resumed = itertools.chain(
+                itertools.islice(source.batches(1, start=0, ratio_steps=0), half),
+                source.batches(1, start=half, ratio_steps=0),
+            )
+            for number, batch in enumerate(resumed):
                 batches[number // accumulation] += [crop.numpy().tobytes() for crop in batch.pixels_B3SS]
         return [sorted(batch) for batch in batches]
 
@@ -132,7 +141,7 @@ def test_a_shuffle_by_blocks_decodes_an_image_once_for_its_repeated_crops(
         crops[shuffle] = sorted(loaded), len(decoded)
     assert crops["blocks"][0] == crops["full"][0]
     assert crops["full"][1] > 80
-    assert crops["blocks"][1] <= 32 + 4 * order.batch // 12, "an image is decoded again if the epoch begins amid it"
+    assert crops["blocks"][1] <= 32 + 8 * 4, "an image is decoded again if the epoch begins amid its group"
 
 
 def test_a_batch_that_would_part_partners_is_refused(index: SampleIndex) -> None:
@@ -160,6 +169,26 @@ def test_a_broken_image_is_named_and_never_replaced(
     loader = CropLoader(index, RECIPES["plain"], workers=workers)
     with pytest.raises(DataError, match="img00000"):
         list(loader.load([Batch(np.zeros(1, np.int64), np.array([broken]), np.array([broken]))]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_an_earlier_load_are_not_mixed_up_with_those_of_a_later_one(
+    index: SampleIndex, workers: int
+) -> None:
+    def batches(first: int) -> list[Batch]:
+        samples = [np.arange(start, start + 10) for start in range(first, first + 40, 10)]
+        return [Batch(np.zeros(10, np.int64), part, part) for part in samples]
+
+    with CropLoader(index, RECIPES["plain"], workers=workers) as loader:
+        early = loader.load(batches(0))
+        assert next(early).draws_B["sample"].tolist() == list(range(10))
+        late = loader.load(batches(50))
+        with pytest.raises(RuntimeError, match="loads other batches now"):
+            next(early)
+        assert [batch.draws_B["sample"][0] for batch in late] == [50, 60, 70, 80]
+        unfinished = loader.load(batches(0))
+    with pytest.raises(RuntimeError, match="was closed"):
+        next(unfinished)
 
 
 def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: SampleIndex) -> None:
