@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import report
 
 if TYPE_CHECKING:
     from cskd_pipeline.precompute import PrecomputeJob
@@ -38,8 +39,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=2048, help="of a measurement (%(default)s)")
     parser.add_argument("--block", type=int, default=512, help="crops a block (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write a JSON object a row")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    report.add_output_options(parser)
     arguments = parser.parse_args()
     import torch
 
@@ -47,15 +47,10 @@ def main() -> None:
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(name, Path(folder), arguments) for name in arguments.teachers.split(",")]
-    if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = table(rows)
-    print(text)
-    if arguments.write:
-        import report
-
-        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm', 'simplejpeg', used='two')}\n\n{text}"
-        arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="precompute"))
+    options = ("data", "teachers", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions")
+    command = report.command_line("precompute", arguments, options)
+    on = report.machine("timm", "simplejpeg", used="two")
+    report.publish(rows, table(rows), arguments, mark="precompute", command=command, on=on)
 
 
 def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
@@ -157,16 +152,6 @@ def table(rows: list[Row]) -> str:
             f"{row['teacher_only_crops_s']:.0f} | {row['loader_only_crops_s']:.0f} | {row['ratio_to_limit']:.2f} |"
         )
     return "\n".join(lines)
-
-
-def command(arguments: argparse.Namespace) -> str:
-    """What repeats this run, without this machine's paths."""
-    from replay import shown
-
-    words = [f"--data DATA/{shown(arguments.data)}" if "/" in arguments.data else f"--data {arguments.data}"]
-    for name in ("teachers", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions"):
-        words.append(f"--{name} {getattr(arguments, name)}")
-    return " ".join(["python benchmarks/precompute.py", *words, "--json FILE", "--write docs/benchmarks.md"])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import report
+
 if TYPE_CHECKING:
     from cskd_pipeline.replay import EpochOrder
     from cskd_pipeline.samples import SampleIndex
@@ -52,24 +54,22 @@ def main() -> None:
         help="crops of a measurement, at most, but for whole epochs of repeats (%(default)s)",
     )
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write a JSON object a row")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    report.add_output_options(parser)
     parser.add_argument("--measure", choices=PIPELINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.data[0], size=arguments.size, crops=arguments.crops)))
         return
-    rows = [row for data in arguments.data or ["shapes"] for row in compare(data, arguments)]
-    if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = table(rows)
-    print(text)
-    if arguments.write:
-        import report
-
-        page, machine = arguments.write.read_text(), report.machine("timm", "pillow", "simplejpeg")
-        said = f"```\n{command(arguments)}\n```\n\n{machine}\n\n{text}"
-        arguments.write.write_text(report.replace_measured(page, said, mark="replay"))
+    arguments.data = arguments.data or ["shapes"]
+    rows = [row for data in arguments.data for row in compare(data, arguments)]
+    report.publish(
+        rows,
+        table(rows),
+        arguments,
+        mark="replay",
+        command=report.command_line("replay", arguments, ("data", "size", "crops", "repetitions")),
+        on=report.machine("timm", "pillow", "simplejpeg"),
+    )
 
 
 def compare(data: str, arguments: argparse.Namespace) -> list[Row]:
@@ -87,7 +87,7 @@ def compare(data: str, arguments: argparse.Namespace) -> list[Row]:
     return [
         {
             "bench": "replay",
-            "data": shown(data),
+            "data": report.set_name(data),
             "pipeline": name,
             "crops_s_core": median,
             "ratio_to_timm": median / medians["timm"],
@@ -215,24 +215,6 @@ def table(rows: list[Row]) -> str:
             f"{row['ratio_to_timm']:.2f} |"
         )
     return "\n".join(lines)
-
-
-def shown(data: str) -> str:
-    """The set's name: its folder, if it is one."""
-    path = Path(data)
-    return path.parent.name if path.suffix == ".tar" else path.name
-
-
-def command(arguments: argparse.Namespace) -> str:
-    """What repeats this run, without this machine's paths."""
-    words = [f"--data DATA/{shown(data)}" for data in arguments.data or []]
-    words += [
-        f"--crops {arguments.crops}",
-        f"--repetitions {arguments.repetitions}",
-        "--json FILE",
-        "--write docs/benchmarks.md",
-    ]
-    return " ".join(["python benchmarks/replay.py", *words])
 
 
 if __name__ == "__main__":

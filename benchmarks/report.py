@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import json
 import os
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,55 @@ def replace_measured(page: str, text: str, *, mark: str = "measured") -> str:
     if not found:
         raise SystemExit(f"the page lacks the marks {begin} and {end}")
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What `publish` reads."""
+    parser.add_argument("--json", type=Path, help="write a JSON object a row")
+    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+
+
+def publish(rows: Sequence[Row], text: str, arguments: argparse.Namespace, *, mark: str, command: str, on: str) -> None:
+    """Print the table; write the rows and the page's part of this mark where they were asked for.
+
+    Args:
+        rows: of the run.
+        text: the table.
+        arguments: of `add_output_options`.
+        mark: of the page.
+        command: what repeats the run, without this machine's paths.
+        on: the machine.
+    """
+    if arguments.json:
+        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(text)
+    if arguments.write:
+        said = f"```\n{command} --json FILE --write docs/benchmarks.md\n```\n\n{on}\n\n{text}"
+        arguments.write.write_text(replace_measured(arguments.write.read_text(), said, mark=mark))
+
+
+def command_line(script: str, arguments: argparse.Namespace, options: Sequence[str]) -> str:
+    """The call with these options as they were given or by default, data sets by their names."""
+    words = [f"python benchmarks/{script}.py"]
+    for option in options:
+        values = getattr(arguments, option)
+        for value in values if isinstance(values, list) else [values]:
+            words.append(f"--{option} {shown(value) if option == 'data' else value}")
+    return " ".join(words)
+
+
+def shown(data: str) -> str:
+    """`--data` without the place of its folder on this machine, for a shell."""
+    path = Path(data)
+    if "/" not in data:
+        return data
+    return shlex.quote(f"DATA/{path.parent.name}/{path.name}" if path.suffix == ".tar" else f"DATA/{path.name}")
+
+
+def set_name(data: str) -> str:
+    """The set's name: its folder, if it is one."""
+    path = Path(data)
+    return path.parent.name if path.suffix == ".tar" else path.name
 
 
 def tables(rows: Sequence[Row], opening: Sequence[Row], *, command: str) -> str:

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import report
+
 IMAGES = 64
 BATCH = 64
 BATCHES = 24
@@ -30,8 +32,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", default="10000,1281167", help="how many samples (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write a JSON object a row")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    report.add_output_options(parser)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -45,16 +46,8 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.DEVNULL)  # warm-up
             done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
             rows.append({"bench": "start_up", "entries": entries, **json.loads(done.stdout)})
-    if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = table(rows)
-    print(text)
-    if arguments.write:
-        import report
-
-        command = f"python benchmarks/start_up.py --entries {arguments.entries}"
-        said = f"```\n{command} --json FILE --write docs/benchmarks.md\n```\n\n{report.machine(used='two')}\n\n{text}"
-        arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="start-up"))
+    command = report.command_line("start_up", arguments, ("entries",))
+    report.publish(rows, table(rows), arguments, mark="start-up", command=command, on=report.machine(used="two"))
 
 
 def make_index(folder: Path, entries: int) -> Path:

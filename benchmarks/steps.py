@@ -18,13 +18,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import report
 
 if TYPE_CHECKING:
     from cskd_pipeline.crops.batch import CropBatch
@@ -50,8 +51,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="of student and teacher (%(default)s)")
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
     parser.add_argument("--repetitions", type=int, default=7, help="steps of each mode (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write a JSON object a row")
-    parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
+    report.add_output_options(parser)
     arguments = parser.parse_args()
     import torch
 
@@ -61,15 +61,9 @@ def main() -> None:
         job, batches = prepare(Path(folder), arguments)
         store = Path(folder) / "labels.zarr"
         rows = [row for name in arguments.students.split(",") for row in compare(name, job, batches, store, arguments)]
-    if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = table(rows)
-    print(text)
-    if arguments.write:
-        import report
-
-        said = f"```\n{command(arguments)}\n```\n\n{report.machine('timm')}\n\n{text}"
-        arguments.write.write_text(report.replace_measured(arguments.write.read_text(), said, mark="steps"))
+    options = ("data", "students", "teacher", "size", "batch", "precision", "device", "repetitions")
+    command = report.command_line("steps", arguments, options)
+    report.publish(rows, table(rows), arguments, mark="steps", command=command, on=report.machine("timm"))
 
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob, list[CropBatch]]:
@@ -262,16 +256,6 @@ def table(rows: list[Row]) -> str:
             f"{row['ratio_to_none']:.3f} | {gained} |"
         )
     return "\n".join(lines)
-
-
-def command(arguments: argparse.Namespace) -> str:
-    """What repeats this run, without this machine's paths."""
-    from replay import shown
-
-    words = [f"--data DATA/{shown(arguments.data)}" if "/" in arguments.data else f"--data {arguments.data}"]
-    for name in ("students", "teacher", "size", "batch", "precision", "device", "repetitions"):
-        words.append(f"--{name} {getattr(arguments, name)}")
-    return " ".join(["python benchmarks/steps.py", *words, "--json FILE", "--write docs/benchmarks.md"])
 
 
 if __name__ == "__main__":
