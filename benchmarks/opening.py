@@ -28,8 +28,7 @@ def measure_opening(work: Path, *, seeds: int, samples: int, repetitions: int = 
     block = 32_768
     format_ = Hard((7, 7), 1000)
     header = format_.header(samples, block=block)
-    with StoreWriter(store, header):
-        pass
+    StoreWriter(store, header)
     fidelity = {"hard": {"crops": 64, "agreement": 1.0}}
     for seed in range(seeds):
         folder = store / f"seed-{seed:06d}"
@@ -44,8 +43,7 @@ def measure_opening(work: Path, *, seeds: int, samples: int, repetitions: int = 
             rows = header.rows(number)
             facts = {name: {"crc32c": "00000000", "bytes": size} for name, size in files.items()}
             commit = Commit(header.digest(), seed, number, (rows.start, rows.stop), facts, {"numpy": "2"}, fidelity)
-            text = json.dumps({**commit.to_json(), "digest": commit.digest()})
-            (folder / f"commits/{number:06d}.json").write_text(text)
+            (folder / f"commits/{number:06d}.json").write_bytes(commit.text())
     runs = [
         json.loads(subprocess.run([sys.executable, __file__, store], check=True, capture_output=True).stdout)
         for _ in range(repetitions)

@@ -66,13 +66,13 @@ class StoreFormat(LabelFormat):
     def write(self, folder: Path, records: Records, order: Rows) -> None:
         header = self.header(len(order))
         crc = np.random.Generator(np.random.Philox(1)).integers(0, 1 << 32, len(order), np.uint32)
-        with StoreWriter(folder, header) as writer:
-            for block in range(header.blocks):
-                rows = header.rows(block)
-                chosen = records.take(order[rows.start : rows.stop])
-                writer.write_block(
-                    SEED, block, {self.encoding.name: chosen}, crc[rows.start : rows.stop], versions=VERSIONS
-                )
+        writer = StoreWriter(folder, header)
+        for block in range(header.blocks):
+            rows = header.rows(block)
+            chosen = records.take(order[rows.start : rows.stop])
+            writer.write_block(
+                SEED, block, {self.encoding.name: chosen}, crc[rows.start : rows.stop], versions=VERSIONS
+            )
 
     def load(self, folder: Path) -> npt.NDArray[Any]:
         reader, spec = StoreReader(folder), self.encoding.table

@@ -97,10 +97,8 @@ def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, wor
     from cskd_pipeline.store import StoreWriter
 
     crops = 0
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as store,
-        StoreWriter(Path(store) / "labels.zarr", job.header) as writer,
-    ):
+    with tempfile.TemporaryDirectory(dir=folder) as store:
+        writer = StoreWriter(Path(store) / "labels.zarr", job.header)
         blocks = compute(job, job.header, units, workers=workers)
         for made in ahead(blocks, depth=1, device=job.teacher.device):
             writer.write_block(*made.unit, made.records, made.crop_crc, versions={}, fidelity=made.fidelity)

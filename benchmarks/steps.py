@@ -87,11 +87,11 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
     job = PrecomputeJob(index, recipe, teacher, forms, block=block)
     header = job.header
     (made,) = compute(job, header, [(0, 0)], workers=0)
-    with StoreWriter(folder / "labels.zarr", header) as writer:
-        for number in range(header.blocks):  # all like the first, which is the one in use
-            rows = np.arange(len(header.rows(number))) % len(made.crop_crc)
-            records = {name: records.take(rows) for name, records in made.records.items()}
-            writer.write_block(0, number, records, made.crop_crc[rows], versions={})
+    writer = StoreWriter(folder / "labels.zarr", header)
+    for number in range(header.blocks):  # all like the first, which is the one in use
+        rows = np.arange(len(header.rows(number))) % len(made.crop_crc)
+        records = {name: records.take(rows) for name, records in made.records.items()}
+        writer.write_block(0, number, records, made.crop_crc[rows], versions={})
     loader = CropLoader(index, recipe, workers=0, pin_memory=torch.device(arguments.device).type == "cuda")
     wanted = block_batches(recipe, 0, header.rows(0), total=len(index), batch=arguments.batch)
     return job, [batch for batch in loader.load(wanted) if len(batch) == arguments.batch][:BATCHES]

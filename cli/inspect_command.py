@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,14 +17,15 @@ MAX_SEEDS = 8
 
 
 @click.command(short_help="Show what a label store holds.")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @json_option
-def inspect(store: Path, as_json: bool) -> None:
+def inspect(store: str, as_json: bool) -> None:
     """Show what STORE holds.
 
     That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
     the teacher's logits, and the software that wrote it.
     """
+    from cskd_pipeline.records.seed_list import format_seeds
     from cskd_pipeline.store import StoreReader, mean_fidelity, summarise
 
     summary = summarise(StoreReader(store))
@@ -50,12 +50,14 @@ def inspect(store: Path, as_json: bool) -> None:
     for name, settings in header["encodings"].items():
         click.echo(f"targets    {name}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     click.echo(
-        f"seeds      {len(summary.complete)} complete of {len(summary.seeds)} begun: {_ranges(summary.complete)} "
-        f"({summary.blocks} blocks of {header['block']:,})"
+        f"seeds      {len(summary.complete)} complete of {len(summary.seeds)} begun: "
+        f"{format_seeds(summary.complete) or 'none'} ({summary.blocks} blocks of {header['block']:,})"
     )
     for seed in summary.seeds:
         if seed.blocks < summary.blocks:
             click.echo(f"           seed {seed.seed} has {seed.blocks} of {summary.blocks} blocks")
+    for problem in summary.unreadable:
+        click.echo(f"           {problem}")
     click.echo(f"crops      {summary.crops:,}")
     for name, value in summary.bytes_per_crop.items():
         click.echo(f"           {name:<12} {value:8.2f} bytes a crop")
@@ -65,6 +67,7 @@ def inspect(store: Path, as_json: bool) -> None:
     else:
         whose = f"mean of {len(summary.seeds)} seeds (--json has each)"
         _show_fidelity(whose, mean_fidelity(seed.fidelity for seed in summary.seeds))
+    click.echo(f"digest     {summary.digest}")
     for versions in summary.writers:
         click.echo("written by " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 
@@ -73,14 +76,3 @@ def _show_fidelity(whose: str, fidelity: Fidelity) -> None:
     for name, values in fidelity.items():
         measured = ", ".join(f"{key} {value:.6g}" for key, value in values.items() if key != "crops")
         click.echo(f"fidelity   {whose}, {name}: {measured} (on {values['crops']:,} crops)")
-
-
-def _ranges(numbers: list[int]) -> str:
-    """ "0:3, 7" for [0, 1, 2, 7]."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number:
-            parts[-1][1] += 1
-        else:
-            parts.append([number, number + 1])
-    return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in parts) or "none"

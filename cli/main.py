@@ -20,6 +20,7 @@ from .export_command import export
 from .index_command import index
 from .inspect_command import inspect
 from .precompute_command import precompute
+from .repair_command import repair
 from .status_command import status
 from .train_command import train
 from .verify_command import verify
@@ -101,5 +102,5 @@ def main() -> None:
     """
 
 
-for command in (precompute, train, evaluate, export, index, status, inspect, verify, demo):
+for command in (precompute, train, evaluate, export, index, status, inspect, verify, repair, demo):
     main.add_command(command)

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from .options import json_option
 
+MAX_SEEDS = 20
+"""Complete seeds up to which each is shown by itself; those at work always are."""
 
-@click.command(short_help="Show how far each seed of a label store is.")
-@click.argument("store", type=click.Path(path_type=Path))
+
+@click.command(short_help="Show how far a label store is, and who is at work on it.")
+@click.argument("store")
 @json_option
-def status(store: Path, as_json: bool) -> None:
-    """Show how far each seed of STORE is."""
-    from cskd_pipeline.store import StoreReader, summarise
+def status(store: str, as_json: bool) -> None:
+    """Show how far each seed of STORE is and which processes are at work on it, also while they are.
 
-    summary = summarise(StoreReader(store))
+    It lists files and reads none of the labels: `verify` says whether they are well.
+    """
+    from cskd_pipeline.records.seed_list import format_seeds
+    from cskd_pipeline.store import StoreReader
+    from cskd_pipeline.store.progress import progress_of
+
+    progress = progress_of(StoreReader(store))
     if as_json:
-        rows = [{"seed": s.seed, "blocks": s.blocks, "of": summary.blocks, "crops": s.crops} for s in summary.seeds]
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps(progress.to_json()))
         return
-    for seed in summary.seeds:
-        click.echo(f"seed {seed.seed:>4}: {seed.blocks}/{summary.blocks} blocks, {seed.crops:,} crops")
-    click.echo(f"{len(summary.complete)} of {len(summary.seeds)} begun seeds are complete")
+    complete = {*progress.complete}
+    for seed in progress.seeds:
+        if seed.seed in complete and len(complete) > MAX_SEEDS:
+            continue
+        claimed = f", {seed.claimed} in work" if seed.claimed else ""
+        missing = f", {seed.missing} missing" if seed.missing else ""
+        click.echo(f"seed {seed.seed:>4}: {seed.done}/{progress.blocks} blocks{claimed}{missing}, {seed.crops:,} crops")
+    for writer in progress.writers:
+        state = f"{writer.crops_s:,.1f} crops/s" if writer.at_work else f"silent for {writer.silent_s:,.0f} s"
+        click.echo(f"writer on {writer.host} ({writer.name}): {state}")
+    shown = f" ({format_seeds(progress.complete)})" if len(complete) > MAX_SEEDS else ""
+    click.echo(f"{len(complete)} of {len(progress.seeds)} begun seeds are complete{shown}")
+    if progress.left_s is not None:
+        click.echo(f"{progress.crops_s:,.1f} crops/s, {_duration(progress.left_s)} to go")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cskd_pipeline.errors import DataError, MismatchError
+from cskd_pipeline.errors import DataError
 
 from .config_file import config_option
 from .options import (
     data_options,
     json_option,
     machine_options,
-    make_teacher,
-    open_data,
     require_context,
     require_file,
     say,
     worker_count,
 )
+from .store_job import store_job
 
 if TYPE_CHECKING:
     from cskd_pipeline.precompute import PrecomputeJob
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check a label store, by itself or against the teacher.")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @data_options(required=False)
 @click.option(
     "--teacher-weights",
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--crops", type=click.IntRange(1), default=512, show_default=True, help="How many crops to recompute.")
 @click.option("--key", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other crops.")
+@click.option("--allow-incomplete", is_flag=True, help="Seeds with missing blocks are no failure.")
 @machine_options
 @config_option
 @json_option
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def verify(
     ctx: click.Context,
     /,
-    store: Path,
+    store: str,
     data: str | None,
     data_root: str | None,
     teacher_weights: Path | None,
@@ -55,38 +55,50 @@ def verify(
     key: int,
     device: str | None,
     workers: str,
+    allow_incomplete: bool,
     as_json: bool,
 ) -> None:
     """Check STORE against its checksums, and with --data against the teacher.
 
     Every file is compared with the checksum taken when it was written. With --data, random crops are made and
     labelled again, by the teacher that the store names; give --teacher-weights where they are not timm's own.
-    The exit code is 3 where anything differs.
+    Files that are none of the store's are named too. The exit code is 3 where anything differs or is missing;
+    `repair` makes it well.
     """
-    from cskd_pipeline.store import StoreReader, check_files
+    from cskd_pipeline.records.seed_list import format_seeds
+    from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 
     if data is None:
         require_context(ctx, ("teacher_weights", "crops", "key", "device", "workers", "data_root"), without="--data")
     require_file("--teacher-weights", teacher_weights)
     reader = StoreReader(store)
     processes = worker_count(workers)
-    job = None if data is None else _job(reader, data, data_root, teacher_weights, device=device)
-    blocks, bad = 0, []
+    job = None if data is None else store_job(reader, data, data_root, teacher_weights, device=device)
+    blocks, bad = 0, [*check_tree(reader)]
     for _, _, found in check_files(reader):
         blocks += 1
         bad += found
+    missing = {seed: reader.header.blocks - len(done) for seed, done in reader.begun().items()}
+    incomplete = {seed: count for seed, count in missing.items() if count}
     report: dict[str, Any] = {"blocks": blocks, "bad_files": [dataclasses.asdict(file) for file in bad]}
+    report |= {"incomplete": incomplete, "digest": summarise(reader).digest}
     if not as_json:
         for file in bad:
-            click.echo(f"seed {file.seed} block {file.block}: {file.path}: {file.found}")
+            block = "" if file.block is None else f"seed {file.seed} block {file.block}: "
+            click.echo(f"{block}{file.path}: {file.found}")
         click.echo(f"{blocks} blocks checked, bad files: {len(bad)}")
-        for seed in sorted({*reader.seeds()} - {*reader.complete_seeds()}):
-            click.echo(f"seed {seed} is incomplete: {len(reader.committed(seed))} of {reader.header.blocks} blocks")
+        for seed, count in incomplete.items():
+            click.echo(f"seed {seed} is incomplete: {count} of {reader.header.blocks} blocks are missing")
         if job is not None and bad:
             click.echo("no crop is recomputed while files are bad")
     if not blocks:
         raise DataError(f"{store} holds no committed block; there is nothing to verify")
     failures = [f"bad files: {len(bad)}"] if bad else []
+    if incomplete and not allow_incomplete:
+        failures.append(
+            f"{len(incomplete)} incomplete seeds ({format_seeds([*incomplete])}; precompute finishes them, "
+            "--allow-incomplete lets them pass)"
+        )
     if job is not None and not bad:
         from cskd_pipeline.precompute import recompute
 
@@ -128,45 +140,3 @@ def _elsewhere(reader: StoreReader, job: PrecomputeJob) -> str:
         if then.get(name) != value
     }
     return f"; the store was written with {', '.join(sorted(changed))}" if changed else ""
-
-
-def _job(
-    reader: StoreReader, data: str, data_root: str | None, teacher_weights: Path | None, *, device: str | None
-) -> PrecomputeJob:
-    """What would make the store again.
-
-    Raises:
-        MismatchError: data or weights are not those that made it.
-    """
-    from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.precompute import PrecomputeJob
-    from cskd_pipeline.train import choose_device
-
-    header = reader.header
-    spec = header.teacher
-    given = {
-        "teacher": spec["model"],
-        "teacher_args": tuple(spec["args"].items()),
-        "teacher_precision": spec["precision"],
-        "channels_last": spec["channels_last"],
-        "compile_teacher": spec["compile"],
-        "chunk": spec["chunk"],
-        "global_source": spec["global_source"],
-        "teacher_weights": teacher_weights,
-    }
-    place = choose_device(device)
-    index = open_data(data, header.data["split"], data_root)
-    recipe = CropRecipe.from_json(header.recipe)
-    try:
-        teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
-    except MismatchError as error:
-        if teacher_weights is None:
-            raise MismatchError(
-                f"timm's own weights do not fit {reader.path} ({error}); give --teacher-weights, the file whose digest "
-                f"is {spec['weights']}"
-            ) from error
-        raise
-    job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
-    remedy = "give the --data and --teacher-weights that it was made of"
-    header.require_same(job.header, where=str(reader.path), remedy=remedy)
-    return job

@@ -1,8 +1,20 @@
 """Stage 1: the teacher over augmented crops, once, into a store that any number of students read."""
 
 from cskd_pipeline.precompute.gap import warn_of_gap
-from cskd_pipeline.precompute.job import PrecomputeJob, precompute
+from cskd_pipeline.precompute.job import PrecomputeJob, precompute, work
+from cskd_pipeline.precompute.launched import Rank, launched_rank
 from cskd_pipeline.precompute.recompute import Difference, Recomputed, recompute
-from cskd_pipeline.precompute.seeds import parse_seeds
+from cskd_pipeline.records.seed_list import parse_seeds
 
-__all__ = ["Difference", "PrecomputeJob", "Recomputed", "parse_seeds", "precompute", "recompute", "warn_of_gap"]
+__all__ = [
+    "Difference",
+    "PrecomputeJob",
+    "Rank",
+    "Recomputed",
+    "launched_rank",
+    "parse_seeds",
+    "precompute",
+    "recompute",
+    "warn_of_gap",
+    "work",
+]

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -19,16 +19,15 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.encodings import Encoding, Records, encodings_to_json
 from cskd_pipeline.errors import StoppedError, UsageError
 from cskd_pipeline.precompute.fidelity import measure
+from cskd_pipeline.precompute.units import ClaimedUnits, Unit, Units
 from cskd_pipeline.precompute.versions import versions
 from cskd_pipeline.records.ahead import ahead
+from cskd_pipeline.records.seed_list import format_seeds
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import SampleIndex
-from cskd_pipeline.store import Fidelity, StoreHeader, StoreWriter, default_block
+from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
 from cskd_pipeline.teacher import Teacher
-
-Unit = tuple[int, int]
-"""(seed, block)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,11 +82,13 @@ def precompute(
     *,
     workers: int,
     augment: bool = True,
+    rank: int = 0,
+    world: int = 1,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> int:
-    """Compute and commit every block of these seeds that is not committed; returns how many crops that took.
+    """Have every block of these seeds computed and committed, by this process or others; returns crops made here.
 
-    Reading, the teacher, encoding and writing go on side by side.
+    Any number of processes may do this on one store at a time, on any machines: each block is claimed by one of them.
 
     Args:
         job: what to compute.
@@ -95,6 +96,7 @@ def precompute(
         seeds: which seeds.
         workers: processes that make crops.
         augment: have them do RandAugment; else the teacher's device does it.
+        rank, world: number of this process and of all, so that they begin in different places.
         report: told what is going on.
 
     Raises:
@@ -102,49 +104,92 @@ def precompute(
         DataError: an image cannot be read, or the teacher's logits cannot be stored.
         RetryError: the storage refuses.
     """
+    with Claims(writer.storage, seeds=format_seeds(seeds)) as claims:
+        claims.clear_dead()
+        units = ClaimedUnits(writer, claims, seeds, rank=rank, world=world)
+        left, total = units.left(), len(seeds) * writer.header.blocks
+        if left < total:
+            report(f"{total - left} of {total} blocks are committed already; {left} to do")
+        return work(job, writer, units, workers=workers, augment=augment, report=report)
+
+
+def work(
+    job: PrecomputeJob,
+    writer: StoreWriter,
+    units: Units,
+    *,
+    workers: int,
+    augment: bool = True,
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> int:
+    """Compute and commit units until there is none left; returns how many crops this process made.
+
+    Reading, the teacher, encoding and writing go on side by side. Arguments and errors are those of `precompute`.
+    """
     header = writer.header
-    units = [(seed, block) for seed in seeds for block in range(header.blocks) if not writer.is_committed(seed, block)]
-    crops = sum(len(header.rows(block)) for _, block in units)
-    skipped = len(seeds) * header.blocks - len(units)
-    if skipped:
-        report(f"{skipped} of {len(seeds) * header.blocks} blocks are committed already; {len(units)} to do")
     stamp = versions(job.teacher.device)
     began, done, committed = time.perf_counter(), 0, 0
-    written: Future[Unit] | None = None
+    left_before = units.left()
+    written: Future[bool] | None = None
+    unit: Unit = (0, 0)
 
     def settle() -> None:
         nonlocal done, committed, written
         if written is None:
             return
         future, written = written, None
-        seed, block = future.result()
-        done, committed = done + len(header.rows(block)), committed + 1
-        if bar.disable:
-            rate = done / (time.perf_counter() - began)
+        try:
+            new = future.result()
+        except LostClaimError:
+            report(f"seed {unit[0]} block {unit[1]} went to another process: this one was not heard of for too long")
+            new = False
+        crops = len(header.rows(unit[1]))
+        units.done(unit, crops)
+        done, committed = done + crops, committed + int(new)
+        if bar.disable and new:
+            seconds, left = time.perf_counter() - began, units.left()
+            by_all = max(1, left_before - left)
             report(
-                f"seed {seed} block {block + 1}/{header.blocks} committed, {rate:,.0f} crops/s, "
-                f"{(crops - done) / rate:,.0f} s to go"
+                f"seed {unit[0]} block {unit[1] + 1}/{header.blocks} committed, {done / seconds:,.0f} crops/s, "
+                f"{left:,} blocks left, {left * seconds / by_all:,.0f} s to go"
             )
 
-    def write(made: Block) -> Unit:
-        writer.write_block(*made.unit, made.records, made.crop_crc, versions=stamp, fidelity=made.fidelity)
-        return made.unit
+    def write(made: Block) -> bool:
+        return writer.write_block(
+            *made.unit,
+            made.records,
+            made.crop_crc,
+            versions=stamp,
+            fidelity=made.fidelity,
+            confirm=lambda: units.confirm(made.unit),
+        )
+
+    def advance(crops: int) -> None:
+        bar.update(crops)
+        units.progress(crops)
 
     with (
-        tqdm(total=crops, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar,
+        tqdm(total=left_before * header.block, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar,
         ThreadPoolExecutor(1) as thread,
     ):
         try:
-            for made in compute(job, header, units, workers=workers, augment=augment, advance=bar.update):
+            waiting = False
+            while True:
+                blocks = compute(job, header, units.available(), workers=workers, augment=augment, advance=advance)
+                for made in blocks:
+                    settle()
+                    unit, written = made.unit, thread.submit(write, made)  # while the next block is made
                 settle()
-                written = thread.submit(write, made)  # while the next block is made
-            settle()
+                if not units.wait():
+                    return done
+                if not waiting and units.left():
+                    waiting = True
+                    report(f"other processes are at work on the last blocks ({units.left()}); waiting for them")
         except KeyboardInterrupt:
             settle()
             raise StoppedError(
                 f"stopped; {committed} blocks were committed to {writer.path} in this run; the same command goes on"
             ) from None
-    return done
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,13 +212,13 @@ class Block:
 def compute(
     job: PrecomputeJob,
     header: StoreHeader,
-    units: list[Unit],
+    units: Iterable[Unit],
     *,
     workers: int,
     augment: bool = True,
     advance: Callable[[int], object] = lambda crops: None,
 ) -> Iterator[Block]:
-    """The blocks of these units.
+    """The blocks of these units, which are asked for as there is room for their crops.
 
     The result for a unit is a pure function of (job, unit): it depends neither on the other units nor on `workers`.
     Workers have begun when this returns.
@@ -186,7 +231,7 @@ def compute(
             yield from block_batches(job.recipe, seed, header.rows(block), total=len(job.index), batch=batch)
 
     labelled = ahead(_labelled(job, loader.load(wanted())), depth=2, device=device)
-    return _blocks(job, header, units, labelled, loader, advance)
+    return _blocks(job, header, labelled, loader, advance)
 
 
 def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]]:
@@ -201,27 +246,28 @@ def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tupl
 def _blocks(
     job: PrecomputeJob,
     header: StoreHeader,
-    units: list[Unit],
     labelled: Generator[tuple[CropBatch, tuple[Tensor, Tensor]]],
     loader: CropLoader,
     advance: Callable[[int], object],
 ) -> Iterator[Block]:
+    parts: list[dict[str, Records]] = []
+    samples: list[NDArray[np.int64]] = []
+    checksums: list[NDArray[np.uint32]] = []
+    fidelity: Fidelity = {}
     with loader, contextlib.closing(labelled):
-        for seed, block in units:
-            rows = header.rows(block)
-            parts: list[dict[str, Records]] = []
-            samples: list[NDArray[np.int64]] = []
-            checksums: list[NDArray[np.uint32]] = []
-            fidelity: Fidelity = {}
-            while sum(len(part) for part in samples) < len(rows):
-                crops, logits = next(labelled)
-                parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
-                fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
-                samples.append(crops.draws_B["sample"])
-                checksums.append(crops.checksums())
-                advance(len(crops))
+        for crops, logits in labelled:
+            seed = int(crops.draws_B["seed"][0])
+            block = int(crops.draws_B["sample"][0]) // header.block
+            parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
+            fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
+            samples.append(crops.draws_B["sample"])
+            checksums.append(crops.checksums())
+            advance(len(crops))
+            if sum(map(len, samples)) < len(header.rows(block)):
+                continue
             order = np.argsort(np.concatenate(samples))
             records = {
                 name: type(first).joined([part[name] for part in parts]).take(order) for name, first in parts[0].items()
             }
             yield Block((seed, block), records, np.concatenate(checksums)[order], fidelity)
+            parts, samples, checksums, fidelity = [], [], [], {}

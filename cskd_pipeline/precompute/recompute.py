@@ -9,7 +9,8 @@ import numpy as np
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.precompute.fidelity import measure
-from cskd_pipeline.precompute.job import PrecomputeJob, Unit
+from cskd_pipeline.precompute.job import PrecomputeJob
+from cskd_pipeline.precompute.units import Unit
 from cskd_pipeline.replay import CropLoader, block_batches
 from cskd_pipeline.replay.order import order_key, permutation, sample_batches
 from cskd_pipeline.store import Fidelity, StoreReader, mean_fidelity
@@ -57,7 +58,7 @@ def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, w
         MismatchError: the job is not the one that made the store.
     """
     header = store.header
-    header.require_same(job.header, where=str(store.path), remedy="give what it was made of")
+    header.require_same(job.header, where=store.path, remedy="give what it was made of")
     units = [(seed, block) for seed in store.seeds() for block in store.committed(seed)]
     if not units:
         raise DataError(f"{store.path} holds no committed block; there is nothing to verify")

@@ -36,8 +36,8 @@ class LabelReader(Protocol):
     """What decoding needs of a store."""
 
     @property
-    def path(self) -> Path:
-        """Where it lies."""
+    def path(self) -> str:
+        """Its absolute path or URL."""
 
     @property
     def header(self) -> StoreHeader:
@@ -126,7 +126,7 @@ def main() -> None:
     outcome: dict[str, str] = {}
     todo = job["tables"]
     try:
-        reader: LabelReader = StoreReader(Path(job["store"]))
+        reader: LabelReader = StoreReader(job["store"])
         while todo:
             partial = Path(todo[0]["partial"])
             write_table(reader, SeedTable(**todo[0]["table"]), partial)

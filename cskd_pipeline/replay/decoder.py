@@ -27,10 +27,10 @@ class Decoder:
     main thread only, for a fork of loader workers at the same moment would keep its pipes open.
     """
 
-    def __init__(self, store: Path, tables: dict[SeedTable, TableFile]) -> None:
+    def __init__(self, store: str, tables: dict[SeedTable, TableFile]) -> None:
         """Start on these tables of the store at `store`, in this order."""
         job = {
-            "store": str(store.absolute()),
+            "store": store,
             "tables": [
                 {
                     "table": dataclasses.asdict(table),

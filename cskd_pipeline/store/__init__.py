@@ -3,25 +3,45 @@
 `docs/format.md` is the normative description. This package is the project's only door to zarr and knows no torch.
 """
 
-from cskd_pipeline.store.check import BadFile, check_files
+from cskd_pipeline.store.check import BadFile, begun_blocks, check_files, check_tree, rewrite_metadata
+from cskd_pipeline.store.claims import (
+    Claim,
+    Claims,
+    LostClaimError,
+    WriterStatus,
+    list_claims,
+    list_writers,
+    read_writer,
+)
 from cskd_pipeline.store.commit import Fidelity, mean_fidelity
 from cskd_pipeline.store.header import StoreHeader, default_block
-from cskd_pipeline.store.opening import is_store, require_store_or_room
+from cskd_pipeline.store.opening import is_store, recover_root, require_store_or_room
 from cskd_pipeline.store.reader import StoreReader
 from cskd_pipeline.store.summary import StoreSummary, summarise
 from cskd_pipeline.store.writer import StoreWriter
 
 __all__ = [
     "BadFile",
+    "Claim",
+    "Claims",
     "Fidelity",
+    "LostClaimError",
     "StoreHeader",
     "StoreReader",
     "StoreSummary",
     "StoreWriter",
+    "WriterStatus",
+    "begun_blocks",
     "check_files",
+    "check_tree",
     "default_block",
     "is_store",
+    "list_claims",
+    "list_writers",
     "mean_fidelity",
+    "read_writer",
+    "recover_root",
     "require_store_or_room",
+    "rewrite_metadata",
     "summarise",
 ]

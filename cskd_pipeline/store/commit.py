@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from google_crc32c import extend
+from google_crc32c import value as crc32c
 
-from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.records.durable import write_atomic
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.store.metadata import parse_json
 
 Fidelity = dict[str, dict[str, float]]
 """Encoding -> "crops" measured and the means over them."""
@@ -55,44 +54,31 @@ class Commit(Record):
         if not (whole and files and fidelity and isinstance(self.versions, dict)):
             raise UsageError("its rows, files, versions or fidelity are not of the form that docs/format.md describes")
 
-    def write(self, path: Path) -> None:
-        """Put the commit on stable storage."""
-        text = json.dumps({**self.to_json(), "digest": self.digest()}, indent=1, sort_keys=True) + "\n"
-        write_atomic(path, lambda file: file.write(text.encode()))
+    def text(self) -> bytes:
+        """The commit file."""
+        return (json.dumps({**self.to_json(), "digest": self.digest()}, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
-    def read(cls, path: Path) -> Commit:
-        """The commit at `path`.
+    def parse(cls, content: bytes) -> Commit:
+        """The commit in this file.
 
         Raises:
-            DataError: it is not one.
+            ValueError: it holds none.
         """
         try:
-            values = json.loads(path.read_text())
+            values = parse_json(content)
             digest = values.pop("digest")
             commit = cls.from_json(values)
-            if digest != commit.digest():
-                raise ValueError("it was changed after it was written")
-            return commit
-        except (OSError, AttributeError, KeyError, ValueError, TypeError, UsageError) as error:
-            raise DataError(
-                f"commit file {path} cannot be read ({error}); delete it and run precompute again to redo the block"
-            ) from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        if digest != commit.digest():
+            raise ValueError("it was changed after it was written")
+        return commit
 
 
-def commit_path(seed_folder: Path, block: int) -> Path:
-    """Where the commit file of a block lies."""
-    return seed_folder / "commits" / f"{block:06d}.json"
-
-
-def file_facts(path: Path) -> dict[str, Any]:
+def file_facts(content: bytes) -> dict[str, Any]:
     """crc32c and size of a file."""
-    crc, size = 0, 0
-
-    with path.open("rb") as file:
-        while part := file.read(1 << 22):
-            crc, size = extend(crc, part), size + len(part)
-    return {"crc32c": f"{crc:08x}", "bytes": size}
+    return {"crc32c": f"{crc32c(content):08x}", "bytes": len(content)}
 
 
 def mean_fidelity(parts: Iterable[Fidelity]) -> Fidelity:

@@ -9,10 +9,13 @@ from cskd_pipeline.encodings import Encoding, encodings_from_json
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.records.checks import require_range
 from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.store.layout import MAX_BLOCK_BYTES
 
 FORMAT = "cskd-labels"
 FORMAT_VERSION = 1
 MIN_BLOCK, MAX_BLOCK = 1024, 32768
+MAX_SAMPLES, MAX_CLASSES, MAX_SIDE = 1 << 40, 1 << 24, 1 << 12
+"""Bounds that no real store comes near, so that a damaged or hostile one cannot ask for absurd work."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,12 +52,12 @@ class StoreHeader(Record):
         for name in ("name", "split", "samples", "classes", "digest"):
             if name not in self.data:
                 raise UsageError(f"a label store says which data it belongs to; {name} is missing")
-        require_range("data: samples", self.data["samples"], low=1, whole=True)
-        require_range("data: classes", self.data["classes"], low=1, whole=True)
+        require_range("data: samples", self.data["samples"], low=1, high=MAX_SAMPLES, whole=True)
+        require_range("data: classes", self.data["classes"], low=1, high=MAX_CLASSES, whole=True)
         if not isinstance(self.grid, tuple) or len(self.grid) != 2:
             raise UsageError(f"the grid of a label store has a height and a width, found {self.grid!r}")
         for side in self.grid:
-            require_range("grid", side, low=1, whole=True)
+            require_range("grid", side, low=1, high=MAX_SIDE, whole=True)
         if not self.encodings or not all(isinstance(settings, dict) for settings in self.encodings.values()):
             raise UsageError(f"a label store holds at least one encoding with its settings, found {self.encodings!r}")
         require_range("block", self.block, low=2, whole=True)
@@ -74,6 +77,12 @@ class StoreHeader(Record):
                 raise UsageError(
                     f"encoding {name} has {encoding.positions} positions and {encoding.classes} classes, "
                     f"grid and data have {sizes[0]} and {sizes[1]}"
+                )
+            size = self.block * encoding.field.row_bytes
+            if size > MAX_BLOCK_BYTES:
+                raise UsageError(
+                    f"a block of {self.block:,} samples takes {size:,} bytes in encoding {name}, at most "
+                    f"{MAX_BLOCK_BYTES:,} are allowed; use smaller blocks"
                 )
         return encodings
 

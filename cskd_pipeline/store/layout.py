@@ -1,9 +1,8 @@
-"""Names and array shapes inside a store."""
+"""Names inside a store, and the sizes that nothing in one exceeds."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from cskd_pipeline.encodings import FieldSpec
 
@@ -11,7 +10,21 @@ CROP_CRC = FieldSpec("crop_crc", "<u4", ())
 CHUNK_BYTES = 1 << 20
 MAX_CHUNK_ROWS = 1024
 
-_SEED_FOLDER = re.compile(r"seed-(\d{6,})")
+METADATA = "zarr.json"
+COMMITS = "commits"
+CLAIMS = ".claims"
+WRITERS = ".writers"
+CARD = "README.md"
+"""A data set card; may lie in a store."""
+
+MAX_METADATA_BYTES = 1 << 20
+MAX_COMMIT_BYTES = 1 << 20
+MAX_BLOCK_BYTES = 1 << 31
+"""Of one field's rows, uncompressed."""
+MAX_SPILL_BYTES = 1 << 30
+
+_SEED_FOLDER = re.compile(r"seed-(\d{6,9})")
+_COMMIT = re.compile(r"(\d{6,12})\.json")
 
 
 def seed_name(seed: int) -> str:
@@ -22,17 +35,18 @@ def seed_name(seed: int) -> str:
 def seed_of(folder: str) -> int | None:
     """The seed whose group has this name, or None."""
     match = _SEED_FOLDER.fullmatch(folder)
-    return int(match[1]) if match else None
+    return int(match[1]) if match and seed_name(int(match[1])) == folder else None
 
 
-def spill_name(field: FieldSpec) -> str:
-    """Name of the group that holds what did not fit a field's rows, one array a block."""
-    return f"{field.name}_spill"
+def commit_name(block: int) -> str:
+    """Name of a block's commit file below its seed's group."""
+    return f"{COMMITS}/{block:06d}.json"
 
 
-def spill_array(block: int) -> str:
-    """Name of a block's array in the spill group."""
-    return f"{block:06d}"
+def block_of(file: str) -> int | None:
+    """The block whose commit file has this last name, or None."""
+    match = _COMMIT.fullmatch(file)
+    return int(match[1]) if match and commit_name(int(match[1])) == f"{COMMITS}/{file}" else None
 
 
 def chunk_rows(field: FieldSpec, block: int) -> int:
@@ -43,17 +57,17 @@ def chunk_rows(field: FieldSpec, block: int) -> int:
     return rows
 
 
-def shard_file(seed_folder: Path, field: FieldSpec, block: int) -> Path:
-    """The file of a block's shard: one shard spans the block and all of a row."""
-    return seed_folder.joinpath(field.name, "c", str(block), *("0" for _ in field.row_shape))
+def shard_name(field: FieldSpec, block: int) -> str:
+    """Name of a block's shard below its seed's group: one shard spans the block and all of a row."""
+    return "/".join([field.name, "c", str(block), *("0" for _ in field.row_shape)])
 
 
-def spill_folder(seed_folder: Path, field: FieldSpec, block: int) -> Path:
-    """The folder of a block's spill array, which exists only where rows overflowed."""
-    return seed_folder / spill_name(field) / spill_array(block)
+def spill_group(field: FieldSpec) -> str:
+    """Name of the group that holds what did not fit a field's rows, one array a block."""
+    return f"{field.name}_spill"
 
 
-def spill_files(seed_folder: Path, field: FieldSpec, block: int) -> list[Path]:
-    """The files of a block's spill array: its metadata and its one chunk."""
-    folder = spill_folder(seed_folder, field, block)
-    return [folder / "zarr.json", folder / "c" / "0"]
+def spill_names(field: FieldSpec, block: int) -> tuple[str, str]:
+    """Names of the metadata and of the one chunk of a block's spill array, there only where rows overflowed."""
+    folder = f"{spill_group(field)}/{block:06d}"
+    return f"{folder}/{METADATA}", f"{folder}/c/0"

@@ -2,87 +2,154 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import contextlib
 from typing import Any
 
-from cskd_pipeline.errors import DataError, MismatchError, UsageError
-from cskd_pipeline.records.durable import write_atomic, writing
+from cskd_pipeline.errors import CskdError, DataError, MismatchError, UsageError
+from cskd_pipeline.storage import Storage
+from cskd_pipeline.storage.folder import HALF_WRITTEN
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
-
-LOCK = ".lock"
-"""Name of the file that the one writer locks."""
+from cskd_pipeline.store.metadata import group_attributes, group_text
 
 
-def is_store(path: Path) -> bool:
-    """Whether a zarr group with our attributes lies at `path`."""
-    return _attributes(path).get("format") == FORMAT
+def is_store(storage: Storage) -> bool:
+    """Whether a zarr group with our attributes lies there."""
+    return _attributes(storage, layout.METADATA).get("format") == FORMAT
 
 
-def require_store_or_room(path: Path) -> None:
-    """Nothing, if `path` is a label store (perhaps one that lost its attributes), or a new one can be made there.
+def require_store_or_room(storage: Storage) -> None:
+    """Nothing, if a label store lies there (perhaps one that lost its attributes), or a new one can be made there.
 
     Raises:
         DataError: something else lies there.
         RetryError: it cannot be told.
     """
-    with writing(path):
-        if not path.exists() or is_store(path) or first_commit(path) is not None:
-            return
-        # An empty folder will do, and so will what a store's creation left when it was cut off.
-        if path.is_dir() and all(e.name == LOCK or e.name.endswith(".partial") for e in path.iterdir()):
-            return
-        raise DataError(f"{path} exists and is no label store; give another --out, or remove it")
+    if is_store(storage) or first_commit(storage) is not None:
+        return
+    # Nothing will do, and so will what a store's creation left when it was cut off.
+    leftover = (f"{HALF_WRITTEN}/", f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
+    if any(not file.name.startswith(leftover) for file in storage.files()):
+        raise DataError(f"{storage.address} exists and is no label store; give another --out, or remove it")
 
 
-def first_commit(path: Path) -> Path | None:
-    """A commit file below `path`, if there is one: what has them is a label store, whatever its attributes say."""
-    return next(path.glob("seed-*/commits/*.json"), None)
+def first_commit(storage: Storage) -> str | None:
+    """The name of a commit file, if there is one: what has them is a label store, whatever its attributes say."""
+    for folder in storage.folders():
+        if layout.seed_of(folder) is not None:
+            for file in storage.files(f"{folder}/{layout.COMMITS}"):
+                if layout.block_of(file.name.rpartition("/")[2]) is not None:
+                    return file.name
+    return None
 
 
-def write_header(path: Path, header: StoreHeader) -> None:
-    """Put the attributes of a store's root on stable storage.
+def make_root(storage: Storage, header: StoreHeader, *, remedy: str) -> None:
+    """A root with these attributes is there: the one that was, or one that is made now.
 
     Raises:
+        MismatchError: the store was made with other settings.
         RetryError: the storage refuses.
     """
-    group = {"attributes": header.to_json(), "zarr_format": 3, "node_type": "group"}
-    text = json.dumps(group, indent=2)
-    write_atomic(path / "zarr.json", lambda file: file.write(text.encode()))
+    if not is_store(storage):
+        commit = first_commit(storage)
+        if commit is not None and not _commits_to(storage, commit, header):
+            raise MismatchError(
+                f"{storage.address} holds labels made with other settings, and its zarr.json, which says which, is "
+                "missing or damaged; give the settings that it was made with to write it again, or another --out"
+            )
+        if storage.size(layout.METADATA) is not None:
+            storage.delete(layout.METADATA)  # damaged
+        # Of writers that begin at once, one makes it, and the others compare.
+        storage.create(layout.METADATA, group_text(header.to_json()))
+    read_header(storage).require_same(header, where=storage.address, remedy=remedy)
 
 
-def read_header(path: Path) -> StoreHeader:
-    """The header of the store at `path`.
+def read_header(storage: Storage) -> StoreHeader:
+    """The header of a store.
 
     Raises:
         DataError: nothing is there, or something that is no label store.
         MismatchError: the store was written by a newer version.
     """
-    if not path.exists():
-        raise DataError(f"no label store at {path}: it does not exist; make one with `cskd-pipeline precompute`")
-    attributes = _attributes(path)
-    if attributes.get("format") != FORMAT and first_commit(path) is not None:
-        raise DataError(
-            f"{path / 'zarr.json'} is missing or damaged; the labels beside it are not lost: the command that made the "
-            "store writes it again"
-        )
+    attributes = _attributes(storage, layout.METADATA)
     if attributes.get("format") != FORMAT:
-        raise DataError(f"{path} is not a label store (no zarr group with format {FORMAT!r}); give the path of one")
+        if first_commit(storage) is not None:
+            raise DataError(
+                f"{storage.at(layout.METADATA)} is missing or damaged; the labels beside it are not lost: "
+                f"`cskd-pipeline repair {storage.address}` writes it again"
+            )
+        if next(storage.files(), None) is None:
+            raise DataError(
+                f"no label store at {storage.address}: it does not exist; make one with `cskd-pipeline precompute`"
+            )
+        raise DataError(
+            f"{storage.address} is not a label store (no zarr group with format {FORMAT!r}); give the path of one"
+        )
     version = attributes.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise MismatchError(
-            f"{path} has store format {version}, this version reads up to {FORMAT_VERSION}; upgrade cskd-pipeline"
+            f"{storage.address} has store format {version}, this version reads up to {FORMAT_VERSION}; upgrade "
+            "cskd-pipeline"
         )
     try:
         return StoreHeader.from_json(attributes)
     except (UsageError, TypeError, KeyError) as error:
-        raise DataError(f"the attributes of {path} are damaged ({error}); restore zarr.json from a copy") from error
+        raise DataError(
+            f"the attributes of {storage.address} are damaged ({error}); `cskd-pipeline repair {storage.address}` "
+            "takes them from one of its seeds"
+        ) from error
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def recover_root(storage: Storage) -> bool:
+    """Write the root's attributes from a seed's, if no commit file confirms those there are; whether that was done.
+
+    Every seed's group repeats the attributes; a commit file of that seed must confirm them.
+
+    Raises:
+        DataError: nothing is there, or the attributes cannot be read and no seed has them.
+        MismatchError: the store was written by a newer version.
+        RetryError: the storage refuses.
+    """
+    seeds = [folder for folder in storage.folders() if layout.seed_of(folder) is not None]
+    problem: DataError | None = None
     try:
-        group = json.loads((path / "zarr.json").read_text())
-        attributes = group["attributes"]
-        return attributes if isinstance(attributes, dict) and group.get("node_type") == "group" else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        header = read_header(storage)
+        if first_commit(storage) is None or any(_confirmed(storage, folder, header) for folder in seeds):
+            return False
+    except DataError as error:
+        problem = error
+    for folder in seeds:
+        try:
+            header = StoreHeader.from_json(_attributes(storage, f"{folder}/{layout.METADATA}"))
+        except (UsageError, TypeError, KeyError):
+            continue
+        if _confirmed(storage, folder, header):
+            storage.write(layout.METADATA, group_text(header.to_json()))
+            return True
+    if problem is None:
+        return False
+    if first_commit(storage) is None:
+        raise problem
+    raise DataError(
+        f"{storage.at(layout.METADATA)} is missing or damaged, and no seed repeats its attributes; the labels are not "
+        "lost: the precompute command that made the store writes it again"
+    ) from problem
+
+
+def _confirmed(storage: Storage, folder: str, header: StoreHeader) -> bool:
+    """Whether a commit file of this seed belongs to a store with this header."""
+    return any(_commits_to(storage, file.name, header) for file in storage.files(f"{folder}/{layout.COMMITS}"))
+
+
+def _commits_to(storage: Storage, commit: str, header: StoreHeader) -> bool:
+    try:
+        return Commit.parse(storage.read(commit, limit=layout.MAX_COMMIT_BYTES)).store == header.digest()
+    except (CskdError, FileNotFoundError, ValueError):
+        return False
+
+
+def _attributes(storage: Storage, name: str) -> dict[str, Any]:
+    with contextlib.suppress(DataError, FileNotFoundError, ValueError):
+        return group_attributes(storage.read(name, limit=layout.MAX_METADATA_BYTES))
+    return {}

@@ -2,54 +2,79 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from cskd_pipeline.encodings import FieldSpec, Records, StoredRows
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.arrays import Array, damaged, open_field
-from cskd_pipeline.store.commit import Commit, commit_path
+from cskd_pipeline.store.commit import Commit, file_facts
+from cskd_pipeline.store.metadata import chunk_rows, spill_length
 from cskd_pipeline.store.opening import read_header
+from cskd_pipeline.store.shards import decode_into, decode_rows
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_REQUESTS = 16
+"""Small files asked for at a time where each is a request over a network."""
 
 
 class StoreReader:
     """A store opened for reading. Opening reads one small file; nothing is cached but array metadata."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the store at `path`.
+    def __init__(self, location: Path | str | Storage) -> None:
+        """Open the store at a path or URL.
 
         Raises:
             DataError: no store is there.
             MismatchError: it is of a newer format.
+            RetryError: the storage refuses.
         """
-        self.path = path
-        self.header = read_header(path)
+        self.storage = open_storage(location) if isinstance(location, Path | str) else location
+        self.header = read_header(self.storage)
         self.digest = self.header.digest()
         try:
             self.encodings = self.header.decoded_encodings()
         except UsageError as error:
-            raise DataError(f"the attributes of {path} are damaged ({error})") from error
-        self._arrays: dict[str, Array] = {}
+            raise DataError(f"the attributes of {self.path} are damaged ({error})") from error
+        self._chunk_rows: dict[str, int] = {}
+
+    @property
+    def path(self) -> str:
+        """Its absolute path or URL."""
+        return self.storage.address
+
+    @property
+    def fields(self) -> list[FieldSpec]:
+        """The arrays of a seed."""
+        return [layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())]
+
+    def begun(self) -> dict[int, list[int]]:
+        """Every seed that has a folder -> its committed blocks, both ascending."""
+        seeds = [seed for seed in map(layout.seed_of, self.storage.folders()) if seed is not None]
+        return dict(zip(seeds, self.each(self.committed, seeds), strict=True))
 
     def seeds(self) -> list[int]:
         """Every seed of which something is committed, ascending."""
-        found = [layout.seed_of(entry.name) for entry in self.path.iterdir() if entry.is_dir()]
-        return sorted(seed for seed in found if seed is not None and self.committed(seed))
+        return [seed for seed, blocks in self.begun().items() if blocks]
 
     def committed(self, seed: int) -> list[int]:
         """The committed blocks of a seed, ascending."""
-        folder = self.path / layout.seed_name(seed)
-        present = {entry.name for entry in (folder / "commits").glob("*.json")}
-        return [block for block in range(self.header.blocks) if commit_path(folder, block).name in present]
+        files = self.storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
+        blocks = [layout.block_of(file.name.rpartition("/")[2]) for file in files]
+        return sorted(block for block in blocks if block is not None and block < self.header.blocks)
 
     def complete_seeds(self) -> list[int]:
         """The seeds that a student may train on."""
-        return [seed for seed in self.seeds() if len(self.committed(seed)) == self.header.blocks]
+        return [seed for seed, blocks in self.begun().items() if len(blocks) == self.header.blocks]
 
     def require_complete(self, seeds: list[int]) -> None:
         """Nothing, if all blocks of these seeds are committed and their files are there, of the committed sizes.
@@ -64,10 +89,19 @@ class StoreReader:
                     f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
                     f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
                 )
-            for block in done:
-                commit = self.commit(seed, block)
+            folder = layout.seed_name(seed)
+            sizes = {file.name[len(folder) + 1 :]: file.size for file in self.storage.files(folder)}
+            for commit in self.commits(seed, done):
                 for name in commit.files:
-                    self._require_size(self.path / layout.seed_name(seed) / name, commit)
+                    self._require_size(name, commit, sizes.get(name))
+
+    def commits(self, seed: int, blocks: Iterable[int]) -> list[Commit]:
+        """The commits of some blocks.
+
+        Raises:
+            DataError: as `commit`.
+        """
+        return self.each(functools.partial(self.commit, seed), blocks)
 
     def commit(self, seed: int, block: int) -> Commit:
         """The commit of a block.
@@ -75,41 +109,39 @@ class StoreReader:
         Raises:
             DataError: the block is not committed, or by a file that belongs to another store or block.
         """
-        path = commit_path(self.path / layout.seed_name(seed), block)
-        if not path.exists():
-            raise DataError(f"block {block} of seed {seed} in {self.path} is not committed; run precompute to make it")
-        commit = Commit.read(path)
+        name = f"{layout.seed_name(seed)}/{layout.commit_name(block)}"
+        where = self.storage.at(name)
+        try:
+            commit = Commit.parse(self.storage.read(name, limit=layout.MAX_COMMIT_BYTES))
+        except FileNotFoundError:
+            raise DataError(
+                f"block {block} of seed {seed} in {self.path} is not committed; run precompute to make it"
+            ) from None
+        except (DataError, ValueError, UsageError) as error:
+            raise DataError(f"commit file {where} cannot be read ({error}); {_REMEDY}") from error
         rows = self.header.rows(block)
         if commit.store != self.digest:
             raise DataError(
-                f"{path} belongs to a store with other attributes (digest {commit.store}, not {self.digest}): "
+                f"{where} belongs to a store with other attributes (digest {commit.store}, not {self.digest}): "
                 "labels of another teacher, recipe or data set; remove the folder of this seed"
             )
         if (commit.seed, commit.block, commit.rows) != (seed, block, (rows.start, rows.stop)):
             raise DataError(
-                f"{path} commits block {commit.block} of seed {commit.seed}, not block {block} of seed {seed}; "
-                f"put it back where it was, or delete it and run precompute again"
+                f"{where} commits block {commit.block} of seed {commit.seed}, not block {block} of seed {seed}; "
+                f"put it back where it was; or {_REMEDY}"
             )
-        wrong = self._files(seed, block, commit) ^ commit.files.keys()
+        wrong = self._files(block, commit) ^ commit.files.keys()
         if wrong:
             raise DataError(
-                f"{path} does not list the files of its block ({', '.join(sorted(wrong))} missing or too many); "
-                "delete it and run precompute again to redo the block"
+                f"{where} does not list the files of its block ({', '.join(sorted(wrong))} missing or too many); "
+                f"{_REMEDY}"
             )
         return commit
 
-    def _files(self, seed: int, block: int, commit: Commit) -> set[str]:
-        """The files that a commit of this block lists; spilled bytes are there or not, but if so in two files."""
-        folder = self.path / layout.seed_name(seed)
-        files = [layout.shard_file(folder, layout.CROP_CRC, block)]
-        for encoding in self.encodings.values():
-            files.append(layout.shard_file(folder, encoding.field, block))
-            if _spills(encoding.field, commit):
-                files += layout.spill_files(folder, encoding.field, block)
-        return {file.relative_to(folder).as_posix() for file in files}
-
     def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
         """The records of a committed block in one of its encodings.
+
+        All of a block is compared with its committed checksums; of a part, each chunk with its own.
 
         Args:
             seed: the block's seed.
@@ -122,25 +154,20 @@ class StoreReader:
         """
         encoding = self.encodings[name]
         commit = self.commit(seed, block)
-        array = self._array(seed, encoding.field)
-        page = int(array.chunks[0])
+        page = self._chunk(seed, encoding.field)
         count = commit.rows[1] - commit.rows[0]
         begin, end, _ = (rows or slice(None)).indices(count)
         first = min(begin, count - 1) // page * page
         last = max(first + page, -(-end // page) * page)
         stored = StoredRows(
-            self._read(seed, encoding.field, block, commit, slice(first, last)),
-            self._read_spill(seed, encoding.field, block, commit)
-            if _spills(encoding.field, commit)
-            else np.empty(0, np.uint8),
+            self._read(encoding.field, commit, slice(first, last)),
+            self._read_spill(encoding.field, commit) if _spills(encoding.field, commit) else np.empty(0, np.uint8),
             whole=first == 0 and last >= count,
         )
         try:
             records = encoding.unpack(stored, page=page, count=min(last, count) - first)
         except DataError as error:
-            folder = self.path / layout.seed_name(seed)
-            shard = layout.shard_file(folder, encoding.field, block)
-            raise damaged(shard, str(error), commit=commit_path(folder, block)) from error
+            raise self._damaged(layout.shard_name(encoding.field, block), commit, str(error)) from error
         return records if rows is None else records.take(np.arange(begin - first, end - first))
 
     def read_crop_crc(self, seed: int, block: int) -> npt.NDArray[np.uint32]:
@@ -149,53 +176,118 @@ class StoreReader:
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
-        rows = self.header.rows(block)
-        return self._read(seed, layout.CROP_CRC, block, self.commit(seed, block), slice(0, len(rows)))
+        commit = self.commit(seed, block)
+        page = self._chunk(seed, layout.CROP_CRC)
+        count = commit.rows[1] - commit.rows[0]
+        return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
 
-    def _read(self, seed: int, field: FieldSpec, block: int, commit: Commit, rows: slice) -> npt.NDArray[Any]:
-        """Rows of a block's shard, padding included."""
-        folder = self.path / layout.seed_name(seed)
-        shard = layout.shard_file(folder, field, block)
-        self._require_size(shard, commit)
-        first = block * self.header.block
-        array = self._array(seed, field)
+    def _files(self, block: int, commit: Commit) -> set[str]:
+        """The files that a commit of this block lists; spilled bytes are there or not, but if so in two files."""
+        files = {layout.shard_name(field, block) for field in self.fields}
+        for field in self.fields:
+            if _spills(field, commit):
+                files |= {*layout.spill_names(field, block)}
+        return files
+
+    def _read(self, field: FieldSpec, commit: Commit, rows: slice) -> npt.NDArray[Any]:
+        """Rows of a block's shard between chunks, padding included."""
+        name = layout.shard_name(field, commit.block)
+        path = f"{layout.seed_name(commit.seed)}/{name}"
+        size = int(commit.files[name]["bytes"])
+        chunk = self._chunk(commit.seed, field)
+        whole = rows.start == 0 and rows.stop >= commit.rows[1] - commit.rows[0]
         try:
-            values = np.asarray(array[first + rows.start : first + rows.stop])
-        except Exception as error:  # zarr and the codecs raise many kinds for one thing: the shard is bad
-            raise damaged(shard, str(error) or type(error).__name__, commit=commit_path(folder, block)) from error
-        return values
+            content = self._checked(name, commit) if whole else b""
 
-    def _read_spill(self, seed: int, field: FieldSpec, block: int, commit: Commit) -> npt.NDArray[np.uint8]:
-        seed_folder = self.path / layout.seed_name(seed)
-        for file in layout.spill_files(seed_folder, field, block):
-            self._require_size(file, commit)
-        folder = layout.spill_folder(seed_folder, field, block)
+            def fetch(ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+                if whole:
+                    return [content[start:stop] for start, stop in ranges]
+                return self.storage.read_ranges(path, [*ranges])
+
+            return decode_rows(
+                fetch, size, rows, block=self.header.block, chunk=chunk, dtype=field.dtype, row_shape=field.row_shape
+            )
+        except FileNotFoundError as error:
+            self._require_size(name, commit, None)
+            raise AssertionError from error
+        except (ValueError, DataError) as error:
+            self._require_size(name, commit, self.storage.size(path))
+            raise self._damaged(name, commit, str(error)) from error
+
+    def _read_spill(self, field: FieldSpec, commit: Commit) -> npt.NDArray[np.uint8]:
+        metadata, chunk = layout.spill_names(field, commit.block)
+        name = metadata
         try:
-            array = zarr.open_array(folder, mode="r", zarr_format=3)
-            if array.ndim != 1 or array.dtype != np.uint8 or array.chunks != array.shape or array.shape[0] >= 1 << 32:
-                raise ValueError(f"a spill of {array.dtype} {array.shape} in chunks of {array.chunks}")
-            return np.asarray(array[:])
-        except Exception as error:
-            raise damaged(folder, str(error) or type(error).__name__, commit=commit_path(seed_folder, block)) from error
+            length = spill_length(self._checked(name, commit))
+            name = chunk
+            values = np.empty(length, np.uint8)
+            decode_into(self._checked(name, commit), values)
+            return values
+        except ValueError as error:
+            raise self._damaged(name, commit, str(error)) from error
 
-    def _require_size(self, file: Path, commit: Commit) -> None:
-        # zarr reads a missing or empty shard as fill values without a word.
-        folder = self.path / layout.seed_name(commit.seed)
-        expected = commit.files[file.relative_to(folder).as_posix()]["bytes"]
-        found = f"{file.stat().st_size:,} bytes" if file.exists() else "it is missing"
-        if found != f"{expected:,} bytes":
-            redo = commit_path(folder, commit.block)
-            raise damaged(file, f"{found}, {expected:,} bytes were committed", commit=redo)
+    def _checked(self, name: str, commit: Commit) -> bytes:
+        """A file as it was committed.
 
-    def _array(self, seed: int, field: FieldSpec) -> Array:
-        name = f"{layout.seed_name(seed)}/{field.name}"
-        if name not in self._arrays:
-            self._arrays[name] = open_field(self.path / layout.seed_name(seed), field, self.header)
-        return self._arrays[name]
+        Raises:
+            DataError: it is not.
+        """
+        path = f"{layout.seed_name(commit.seed)}/{name}"
+        expected = commit.files[name]
+        try:
+            content = self.storage.read(path, limit=int(expected["bytes"]))
+        except (FileNotFoundError, DataError):
+            self._require_size(name, commit, self.storage.size(path))
+            raise
+        self._require_size(name, commit, len(content))
+        found = file_facts(content)
+        if found != expected:
+            raise self._damaged(name, commit, f"its crc32c is {found['crc32c']}, not {expected['crc32c']}")
+        return content
+
+    def _require_size(self, name: str, commit: Commit, found: int | None) -> None:
+        # A missing or empty shard would be fill values to zarr, without a word.
+        expected = commit.files[name]["bytes"]
+        if found != expected:
+            size = "it is missing" if found is None else f"{found:,} bytes"
+            raise self._damaged(name, commit, f"{size}, {expected:,} bytes were committed")
+
+    def _damaged(self, name: str, commit: Commit, found: str) -> DataError:
+        """The error for a file of a block that is not what a writer left."""
+        where = self.storage.at(f"{layout.seed_name(commit.seed)}/{name}")
+        return damaged(where, found)
+
+    def _chunk(self, seed: int, field: FieldSpec) -> int:
+        """Rows of a chunk of an array, whose metadata is what the header asks for."""
+        name = f"{layout.seed_name(seed)}/{field.name}/{layout.METADATA}"
+        if name not in self._chunk_rows:
+            try:
+                content = self.storage.read(name, limit=layout.MAX_METADATA_BYTES)
+                self._chunk_rows[name] = chunk_rows(content, field, self.header)
+            except (ValueError, DataError) as error:
+                raise damaged(self.storage.at(name), str(error)) from error
+            except FileNotFoundError as error:
+                raise damaged(self.storage.at(name), "it is missing") from error
+        return self._chunk_rows[name]
+
+    def each(self, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """What `read` gives for each; side by side where that is a request over a network."""
+        if isinstance(self.storage, FolderStorage):
+            return [read(item) for item in items]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            return list(pool.map(read, items))
+
+
+_REMEDY = "`cskd-pipeline repair` makes the block again"
+
+
+def damaged(where: str, found: str) -> DataError:
+    """The error for a file that is not what a writer left."""
+    return DataError(f"{where} is damaged ({found}); `cskd-pipeline repair` makes it again")
 
 
 def _spills(field: FieldSpec, commit: Commit) -> bool:
-    return any(name.startswith(layout.spill_name(field) + "/") for name in commit.files)
+    return any(name.startswith(layout.spill_group(field) + "/") for name in commit.files)
 
 
 def _phrase(seeds: list[int]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from typing import Any
 
-from cskd_pipeline.store.commit import Fidelity, mean_fidelity
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.records.frozen import digest_json
+from cskd_pipeline.store.commit import Commit, Fidelity, mean_fidelity
 from cskd_pipeline.store.reader import StoreReader
 
 
@@ -36,8 +40,11 @@ class StoreSummary:
         path: the store.
         header: its attributes.
         blocks: blocks of a complete seed.
-        seeds: the seeds of which something is committed.
+        seeds: those that have a folder.
         writers: distinct sets of library versions that wrote blocks.
+        digest: 32 hex digits over the attributes and the checksums of all committed files: stores with the same labels
+            of the same crops have the same, however and by whom they were made.
+        unreadable: what is wrong with commit files that could not be read; their blocks are not counted.
     """
 
     path: str
@@ -45,6 +52,8 @@ class StoreSummary:
     blocks: int
     seeds: list[SeedStatus]
     writers: list[dict[str, str]]
+    digest: str
+    unreadable: list[str]
 
     @property
     def complete(self) -> list[int]:
@@ -77,15 +86,18 @@ def summarise(store: StoreReader) -> StoreSummary:
     """The summary of a store, reading commit files only.
 
     Raises:
-        DataError: a commit file cannot be read.
+        RetryError: the storage refuses.
     """
     seeds, writers = [], []
-    for seed in store.seeds():
+    unreadable: list[str] = []
+    content = hashlib.blake2b(store.digest.encode(), digest_size=16)
+    for seed, blocks in store.begun().items():
         sizes: dict[str, int] = {}
         crops, fidelities = 0, []
-        blocks = store.committed(seed)
-        for block in blocks:
-            commit = store.commit(seed, block)
+        for commit in store.each(functools.partial(_commit, store, seed), blocks):
+            if isinstance(commit, str):
+                unreadable.append(commit)
+                continue
             crops += commit.rows[1] - commit.rows[0]
             for name, facts in commit.files.items():
                 field = name.split("/", 1)[0]
@@ -93,5 +105,15 @@ def summarise(store: StoreReader) -> StoreSummary:
             fidelities.append(commit.fidelity)
             if commit.versions not in writers:
                 writers.append(commit.versions)
-        seeds.append(SeedStatus(seed, len(blocks), crops, sizes, mean_fidelity(fidelities)))
-    return StoreSummary(str(store.path), store.header.to_json(), store.header.blocks, seeds, writers)
+            content.update(digest_json([seed, commit.block, commit.files]).encode())
+        seeds.append(SeedStatus(seed, len(fidelities), crops, sizes, mean_fidelity(fidelities)))
+    return StoreSummary(
+        store.path, store.header.to_json(), store.header.blocks, seeds, writers, content.hexdigest(), unreadable
+    )
+
+
+def _commit(store: StoreReader, seed: int, block: int) -> Commit | str:
+    try:
+        return store.commit(seed, block)
+    except DataError as error:
+        return str(error)

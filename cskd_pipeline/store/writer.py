@@ -2,96 +2,72 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from cskd_pipeline.encodings import FieldSpec, Records
-from cskd_pipeline.errors import DataError, MismatchError, RetryError
-from cskd_pipeline.records.durable import sync, writing
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage import Storage, open_storage
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.arrays import ZSTD, Array, fill_value, open_field, write_metadata
-from cskd_pipeline.store.commit import Commit, Fidelity, commit_path, file_facts
+from cskd_pipeline.store.commit import Commit, Fidelity, file_facts
 from cskd_pipeline.store.header import StoreHeader
-from cskd_pipeline.store.opening import (
-    LOCK,
-    first_commit,
-    is_store,
-    read_header,
-    require_store_or_room,
-    write_header,
-)
+from cskd_pipeline.store.metadata import array_text, chunk_rows, fill_value, group_text, spill_text
+from cskd_pipeline.store.opening import make_root, require_store_or_room
+from cskd_pipeline.store.shards import encode_chunk, encode_shard
 
 
 class StoreWriter:
-    """The one writer of a store; a second process that opens it gets a `RetryError`.
+    """One of any number of writers of a store.
 
-    Use as a context manager. A block exists for readers from the moment `write_block` returns, and not at all
-    before: a crash in between leaves files that the next write of that block removes.
+    A block exists for readers from the moment `write_block` returns, and not at all before: a crash in between leaves
+    files that the next write of that block replaces. Two that write one block at once give it the same bytes; who
+    wants to spare the work asks for a claim first (`Claims`).
     """
 
-    def __init__(self, path: Path, header: StoreHeader) -> None:
-        """Create the store at `path`, or open it for more seeds.
+    def __init__(self, location: Path | str | Storage, header: StoreHeader) -> None:
+        """Create the store at a path or URL, or open it for more seeds.
 
         Raises:
-            DataError: something else lies at `path`.
+            DataError: something else lies there.
             MismatchError: the store there was made with other settings.
-            RetryError: the storage refuses, or another process is writing.
+            RetryError: the storage refuses.
         """
-        self.path, self.header = path, header
+        self.storage = open_storage(location) if isinstance(location, Path | str) else location
+        self.header = header
         self.encodings = header.decoded_encodings()
-        with writing(path):
-            require_store_or_room(path)
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise RetryError(f"another process is writing to {path}; wait for it, or stop it") from None
-            try:
-                if is_store(path):
-                    remedy = "use the same settings, or another --out for a new store"
-                    read_header(path).require_same(header, where=str(path), remedy=remedy)
-                else:
-                    self._require_ours(first_commit(path))
-                    write_header(path, header)
-                self._root = zarr.open_group(path, mode="a", zarr_format=3)
-            except BaseException:
-                self.close()
-                raise
+        self.fields = [layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())]
+        require_store_or_room(self.storage)
+        remedy = "use the same settings, or another --out for a new store"
+        make_root(self.storage, header, remedy=remedy)
+        self.storage.sweep()
 
-    def _require_ours(self, commit: Path | None) -> None:
-        """Nothing, if there is no commit, or one of a store with this header."""
-        if commit is not None and Commit.read(commit).store != self.header.digest():
-            raise MismatchError(
-                f"{self.path} holds labels made with other settings, and its zarr.json, which says which, is missing "
-                "or damaged; give the settings that it was made with to write it again, or another --out"
-            )
+    @property
+    def path(self) -> str:
+        """The store's absolute path or URL."""
+        return self.storage.address
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another process write."""
-        os.close(self._lock)
+    def committed(self, seed: int) -> set[int]:
+        """The blocks of a seed that are done."""
+        files = self.storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
+        blocks = {layout.block_of(file.name.rpartition("/")[2]) for file in files}
+        return {block for block in blocks if block is not None and block < self.header.blocks}
 
     def is_committed(self, seed: int, block: int) -> bool:
         """Whether this block is done."""
-        return commit_path(self.path / layout.seed_name(seed), block).exists()
+        return self.storage.size(f"{layout.seed_name(seed)}/{layout.commit_name(block)}") is not None
+
+    def uncommit(self, seed: int, block: int) -> None:
+        """Let the block not exist any more, so that it is made again.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
+        self.storage.delete(f"{layout.seed_name(seed)}/{layout.commit_name(block)}")
 
     def write_block(
         self,
@@ -102,8 +78,12 @@ class StoreWriter:
         *,
         versions: dict[str, str],
         fidelity: Fidelity | None = None,
-    ) -> None:
-        """Write and commit all crops of a block, replacing whatever lay there.
+        replace: bool = False,
+        confirm: Callable[[], object] = lambda: None,
+    ) -> bool:
+        """Write and commit all crops of a block; whether that was done.
+
+        What an interrupted writer left of the block is replaced.
 
         Args:
             seed: the block's seed.
@@ -112,6 +92,8 @@ class StoreWriter:
             crop_crc: their checksums.
             versions: of the libraries that made them.
             fidelity: see `Commit`.
+            replace: write a committed block anew; else it is left as it is.
+            confirm: called before each file is put in place; an error that it raises leaves the rest as it is.
 
         Raises:
             DataError: a record cannot be represented.
@@ -120,78 +102,79 @@ class StoreWriter:
         rows = self.header.rows(block)
         assert records.keys() == self.encodings.keys(), "a block has all encodings"
         assert {len(rows)} == {len(crop_crc), *map(len, records.values())}, "a block is written whole"
-        folder = self.path / layout.seed_name(seed)
-        with writing(folder):
-            commit_path(folder, block).unlink(missing_ok=True)
-            arrays = self._ensure_seed(seed)
-            files = [*self._write_field(seed, layout.CROP_CRC, block, crop_crc, arrays)]
-            for name, encoding in self.encodings.items():
-                page = int(arrays[encoding.field.name].chunks[0])
-                stored = encoding.pack(records[name], page=page)
-                files += self._write_field(seed, encoding.field, block, stored.rows, arrays)
-                files += self._write_spill(seed, encoding.field, block, stored.spill)
-            facts = {}
-            for file in files:
-                _sync_up_to(file, folder)
-                facts[file.relative_to(folder).as_posix()] = file_facts(file)
-            span = (rows.start, rows.stop)
-            commit = Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {})
-            commit.write(commit_path(folder, block))
+        folder = layout.seed_name(seed)
+        commit_name = f"{folder}/{layout.commit_name(block)}"
+        if self.is_committed(seed, block):
+            if not replace:
+                return False
+            self.uncommit(seed, block)
+        chunks = self.ensure_seed(seed)
+        facts = {}
+        for name, content in self._contents(block, records, crop_crc, chunks):
+            confirm()
+            self.storage.write(f"{folder}/{name}", content)
+            facts[name] = file_facts(content)
+        for encoding in self.encodings.values():
+            spilled = layout.spill_names(encoding.field, block)
+            if spilled[0] in facts:
+                self._ensure(f"{folder}/{layout.spill_group(encoding.field)}/{layout.METADATA}", group_text({}))
+            else:
+                for name in spilled:
+                    self.storage.delete(f"{folder}/{name}")  # of an earlier write
+        span = (rows.start, rows.stop)
+        commit = Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {})
+        confirm()
+        self.storage.write(commit_name, commit.text())
+        return True
 
-    def _ensure_seed(self, seed: int) -> dict[str, Array]:
-        """The seed's arrays by field, opened; what of their metadata is missing or damaged is written first."""
-        name = layout.seed_name(seed)
-        folder = self.path / name
-        if not (folder / "zarr.json").exists():
-            self._root.require_group(name)
-        arrays = {}
-        for field in (layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())):
+    def ensure_seed(self, seed: int) -> dict[str, int]:
+        """Rows of a chunk by field; what of the seed's metadata is missing or damaged is written first."""
+        folder = layout.seed_name(seed)
+        self._ensure(f"{folder}/{layout.METADATA}", group_text(self.header.to_json()))
+        chunks = {}
+        for field in self.fields:
+            name = f"{folder}/{field.name}/{layout.METADATA}"
             try:
-                arrays[field.name] = open_field(folder, field, self.header, mode="r+")
-            except DataError:
-                write_metadata(folder, field, self.header)
-                arrays[field.name] = open_field(folder, field, self.header, mode="r+")
-        (folder / "commits").mkdir(exist_ok=True)
-        sync(folder)
-        sync(self.path)
-        return arrays
+                chunks[field.name] = chunk_rows(self._metadata(name) or b"", field, self.header)
+            except ValueError:
+                self.storage.write(name, array_text(field, self.header))
+                chunks[field.name] = layout.chunk_rows(field, self.header.block)
+        return chunks
 
-    def _write_field(
-        self, seed: int, field: FieldSpec, block: int, rows: npt.NDArray[Any], arrays: dict[str, Array]
-    ) -> Iterator[Path]:
-        folder = self.path / layout.seed_name(seed)
-        shard = layout.shard_file(folder, field, block)
-        shard.unlink(missing_ok=True)  # zarr would try to merge with a torn shard
+    def _ensure(self, name: str, content: bytes) -> None:
+        if self._metadata(name) != content:
+            self.storage.write(name, content)
+
+    def _metadata(self, name: str) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError, DataError):
+            return self.storage.read(name, limit=layout.MAX_METADATA_BYTES)
+        return None
+
+    def _contents(
+        self,
+        block: int,
+        records: Mapping[str, Records],
+        crop_crc: npt.NDArray[np.uint32],
+        chunks: dict[str, int],
+    ) -> Iterator[tuple[str, bytes]]:
+        """Name below the seed's group and content of every file of a block but its commit file."""
+        yield self._shard(layout.CROP_CRC, block, crop_crc, chunks)
+        for name, encoding in self.encodings.items():
+            field = encoding.field
+            stored = encoding.pack(records[name], page=chunks[field.name])
+            yield self._shard(field, block, stored.rows, chunks)
+            if len(stored.spill):
+                if len(stored.spill) > layout.MAX_SPILL_BYTES:
+                    raise DataError(
+                        f"the labels of a block overflow by {len(stored.spill):,} bytes, at most "
+                        f"{layout.MAX_SPILL_BYTES:,} are stored; make a store with a smaller --block, or give "
+                        f"--target-arg {name}.row_bytes a larger value"
+                    )
+                metadata, chunk = layout.spill_names(field, block)
+                yield metadata, spill_text(len(stored.spill))
+                yield chunk, encode_chunk(stored.spill)
+
+    def _shard(self, field: FieldSpec, block: int, rows: npt.NDArray[Any], chunks: dict[str, int]) -> tuple[str, bytes]:
         padded = np.full((self.header.block, *field.row_shape), fill_value(rows.dtype), rows.dtype)
         padded[: len(rows)] = rows
-        array = arrays[field.name].with_config({"write_empty_chunks": True})
-        array[block * self.header.block : (block + 1) * self.header.block] = padded
-        yield shard
-
-    def _write_spill(self, seed: int, field: FieldSpec, block: int, spill: npt.NDArray[np.uint8]) -> Iterator[Path]:
-        folder = layout.spill_folder(self.path / layout.seed_name(seed), field, block)
-        if folder.exists():
-            shutil.rmtree(folder)
-        if len(spill) == 0:
-            return
-        group = self._root.require_group(f"{layout.seed_name(seed)}/{layout.spill_name(field)}")
-        array = group.create_array(
-            layout.spill_array(block),
-            shape=spill.shape,
-            chunks=spill.shape,
-            dtype=np.uint8,
-            compressors=[ZSTD],
-            fill_value=255,
-            config={"write_empty_chunks": True},
-        )
-        array[:] = spill
-        yield from layout.spill_files(self.path / layout.seed_name(seed), field, block)
-
-
-def _sync_up_to(file: Path, top: Path) -> None:
-    """Make a file and the names on the way to it durable."""
-    sync(file)
-    for folder in file.parents:
-        sync(folder)
-        if folder == top:
-            return
+        return layout.shard_name(field, block), encode_shard(padded, chunk=chunks[field.name])

@@ -38,7 +38,7 @@ def process_group(device: str | None = None) -> Iterator[torch.device]:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of this name; None takes a GPU where there is one. Under torchrun "cuda" is the local rank's.
+    """The device of this name; None takes a GPU where there is one. Under torchrun or srun "cuda" is the local rank's.
 
     Raises:
         UsageError: there is no such device here.
@@ -52,8 +52,15 @@ def choose_device(name: str | None) -> torch.device:
     if device.type != "cuda":
         return device
     if ":" not in str(device):
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", _local_gpu())
     if device.index >= torch.cuda.device_count():
         raise UsageError(f"device {device} does not exist: {torch.cuda.device_count()} GPUs found; give --device cpu")
     torch.cuda.set_device(device)
     return device
+
+
+def _local_gpu() -> int:
+    """The GPU of this process among those of its machine that it sees; srun may show each task its own alone."""
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ["LOCAL_RANK"])
+    return int(os.environ.get("SLURM_LOCALID", "0")) % max(1, torch.cuda.device_count())

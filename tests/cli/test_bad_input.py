@@ -230,7 +230,7 @@ CASES: dict[str, Case] = {
     "labels: newer format": case(MISMATCH, "format 2", "reads up to 1", "upgrade")(
         lambda s: [*s.train, "--out", s.out, "--labels", s.edited_store(format_version=2)]
     ),
-    "labels: damaged attributes": case(DATA, "attributes", "damaged", "zarr.json")(
+    "labels: damaged attributes": case(DATA, "attributes", "damaged", "repair")(
         lambda s: [*s.train, "--out", s.out, "--labels", s.edited_store(data={})]
     ),
     "labels: seed incomplete": case(DATA, "seed 1", "3 of 4 blocks", "--seeds 1", "complete seeds 0")(
@@ -326,9 +326,6 @@ CASES: dict[str, Case] = {
             ("newer format", MISMATCH, ("upgrade",), lambda s: s.edited_store(format_version=9)),
         )
     },
-    "inspect: damaged commit": case(DATA, "000001.json", "run precompute again")(
-        lambda s: ["inspect", s.store_with("seed-000000/commits/000001.json", "{")]
-    ),
     "verify: weights missing": case(DATA, "nowhere.pth", "--teacher-weights")(
         lambda s: ["verify", s.store, "--data", s.toy, "--teacher-weights", "nowhere.pth"]
     ),

@@ -51,8 +51,8 @@ def make_job(
 
 
 def fill(job: PrecomputeJob, path: Path, seeds: list[int], *, workers: int = 0, augment: bool = True) -> int:
-    with StoreWriter(path, job.header) as writer:
-        return precompute(job, writer, seeds, workers=workers, augment=augment, report=lambda line: None)
+    writer = StoreWriter(path, job.header)
+    return precompute(job, writer, seeds, workers=workers, augment=augment, report=lambda line: None)
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -92,11 +92,11 @@ def test_the_store_does_not_depend_on_workers_or_interruptions(
 
     real, calls = StoreWriter.write_block, []
 
-    def interrupted(self: StoreWriter, *args: object, **kwargs: object) -> None:
+    def interrupted(self: StoreWriter, *args: object, **kwargs: object) -> bool:
         calls.append(args)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        real(self, *args, **kwargs)  # type: ignore[arg-type]
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(StoreWriter, "write_block", interrupted)
     with pytest.raises(StoppedError, match="3 blocks were committed"):
@@ -159,13 +159,13 @@ def test_recompute_agrees_with_an_honest_store_and_finds_a_false_one(
     assert again.crops >= 60 and again.differences == []
     assert all(values["crops"] == again.crops for values in again.fidelity.values())
 
-    with StoreWriter(tmp_path / "s.zarr", job.header) as writer:
-        for seed in (0, 1):
-            for block in range(writer.header.blocks):
-                turned = np.roll(np.arange(len(writer.header.rows(block))), 1)
-                records = {name: store.read(seed, block, name).take(turned) for name in encodings}
-                crc = store.read_crop_crc(seed, block)[turned]
-                writer.write_block(seed, block, records, crc, versions={})
+    writer = StoreWriter(tmp_path / "s.zarr", job.header)
+    for seed in (0, 1):
+        for block in range(writer.header.blocks):
+            turned = np.roll(np.arange(len(writer.header.rows(block))), 1)
+            records = {name: store.read(seed, block, name).take(turned) for name in encodings}
+            crc = store.read_crop_crc(seed, block)[turned]
+            writer.write_block(seed, block, records, crc, versions={}, replace=True)
     again = recompute(job, store, crops=60, key=1, workers=0)
     assert {difference.what for difference in again.differences} == {"pixels", "targets"}
     for name, values in again.fidelity.items():
@@ -186,9 +186,9 @@ def test_a_false_fidelity_is_found(toy: Path, teacher_weights: Path, tmp_path: P
     job = make_job(toy, teacher_weights)
     fill(job, tmp_path / "s.zarr", [0])
     for path in (tmp_path / "s.zarr/seed-000000/commits").iterdir():
-        commit = Commit.read(path)
+        commit = Commit.parse(path.read_bytes())
         soft = {**commit.fidelity["soft"], "kl_dense": 1.0}
-        dataclasses.replace(commit, fidelity={**commit.fidelity, "soft": soft}).write(path)
+        path.write_bytes(dataclasses.replace(commit, fidelity={**commit.fidelity, "soft": soft}).text())
     (difference,) = recompute(job, StoreReader(tmp_path / "s.zarr"), crops=1, key=0, workers=0).differences
     assert difference.what == "fidelity" and "kl_dense" in difference.found
 

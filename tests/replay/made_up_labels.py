@@ -94,7 +94,7 @@ def stored_rows(name: str, seed: int, samples: NDArray[np.int64]) -> NDArray[Any
 
 class MadeUpReader:
     def __init__(self, path: Path, names: tuple[str, ...] = ("hard", "full"), digest: str = "made-up") -> None:
-        self.path, self.header, self.digest = path, MadeUpHeader(), digest
+        self.path, self.header, self.digest = str(path), MadeUpHeader(), digest
         self.encodings = {name: ENCODINGS[name] for name in names}
 
     def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> FixedRows:
@@ -104,11 +104,11 @@ class MadeUpReader:
         return stored_rows("crop_crc", seed, self._samples(seed, block, "crop_crc"))
 
     def _samples(self, seed: int, block: int, name: str) -> NDArray[np.int64]:
-        with (self.path / "log").open("a") as log:
+        with (Path(self.path) / "log").open("a") as log:
             log.write(f"{os.getpid()} {seed} {name} {block}\n")
-        while (self.path / f"hang-{seed}").exists():
+        while (Path(self.path) / f"hang-{seed}").exists():
             time.sleep(0.01)
-        if (self.path / f"broken-{seed}").exists() and block == 1:
+        if (Path(self.path) / f"broken-{seed}").exists() and block == 1:
             raise DataError(f"block 1 of seed {seed} is damaged")
         return np.array(self.header.rows(block))
 

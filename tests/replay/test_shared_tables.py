@@ -60,7 +60,7 @@ def files(scratch: Path) -> list[str]:
 
 def log(reader: MadeUpReader) -> list[list[str]]:
     """Process, seed, name and block of each block read."""
-    file = reader.path / "log"
+    file = Path(reader.path) / "log"
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -135,11 +135,11 @@ def test_the_next_epoch_is_decoded_while_this_one_is_in_use(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:
     first, second = seed_tables(1), seed_tables(2)
-    (reader.path / "hang-2").touch()
+    (Path(reader.path) / "hang-2").touch()
     tables.prepare(first, second)
     eventually(lambda: log(reader)[-1][1] == "2")
     assert tables.entries(first[0], SAMPLES_N)[0, 0] == 2000 + 99 * 13, "it does not wait for seed 2"
-    (reader.path / "hang-2").unlink()
+    (Path(reader.path) / "hang-2").unlink()
     eventually(lambda: len([name for name in files(scratch) if name.endswith(".npy")]) == 4)
     read = log(reader)
     tables.prepare(second, [])
@@ -176,7 +176,7 @@ def test_files_do_not_grow_with_the_number_of_seeds(scratch: Path, tables: Share
 def test_errors_come_through_as_they_are_and_do_not_stop_others(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:
-    (reader.path / "broken-2").touch()
+    (Path(reader.path) / "broken-2").touch()
     tables.prepare(seed_tables(1), seed_tables(2))
     eventually(lambda: ["2", "hard", "1"] in [line[1:] for line in log(reader)])
     name = next(name for name in files(scratch) if "-000002-hard" in name and name.endswith(".lock"))
@@ -190,20 +190,20 @@ def test_errors_come_through_as_they_are_and_do_not_stop_others(
 def test_after_the_decoding_process_is_killed_the_same_can_be_tried_again(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:
-    (reader.path / "hang-2").touch()
+    (Path(reader.path) / "hang-2").touch()
     tables.prepare(seed_tables(1), seed_tables(2))
     eventually(lambda: log(reader)[-1][1] == "2")
     os.kill(int(log(reader)[-1][0]), signal.SIGKILL)
     with pytest.raises(RetryError, match=r"seed 2 was killed by signal 9.*--label-memory low"):
         tables.prepare(seed_tables(2), [])
     assert not [name for name in files(scratch) if "-000002-" in name]
-    (reader.path / "hang-2").unlink()
+    (Path(reader.path) / "hang-2").unlink()
     tables.prepare(seed_tables(2), [])
     assert tables.entries(seed_tables(2)[0], SAMPLES_N)[0, 0] == 4000 + 99 * 13
 
 
 def test_signals_to_the_group_do_not_reach_the_decoding_process(reader: MadeUpReader, tables: SharedTables) -> None:
-    (reader.path / "hang-2").touch()
+    (Path(reader.path) / "hang-2").touch()
     tables.prepare(seed_tables(1), seed_tables(2))
     eventually(lambda: log(reader)[-1][1] == "2")
     assert os.getpgid(int(log(reader)[-1][0])) != os.getpgid(0)
@@ -223,7 +223,7 @@ def test_what_a_killed_process_leaves_is_replaced_and_removed(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:
     user = User(reader, scratch)
-    (reader.path / "hang-2").touch()
+    (Path(reader.path) / "hang-2").touch()
     user.orders.send((seed_tables(1), seed_tables(2)))
     user.orders.recv()
     eventually(lambda: log(reader)[-1][1] == "2")
@@ -275,7 +275,7 @@ def test_names_tell_stores_settings_seeds_and_ratios_apart(
     reader: MadeUpReader, scratch: Path, tables: SharedTables
 ) -> None:
     tables.prepare([*seed_tables(1, ratio_steps=3), *seed_tables(2, ratio_steps=4)], [])
-    other = SharedTables(MadeUpReader(reader.path, digest="another"), scratch=scratch)
+    other = SharedTables(MadeUpReader(Path(reader.path), digest="another"), scratch=scratch)
     other.prepare([SeedTable(1, "hard", 3)], [])
     names = [name.removesuffix(".npy") for name in files(scratch) if name.endswith(".npy")]
     assert len(names) == 5

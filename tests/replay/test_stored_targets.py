@@ -128,7 +128,7 @@ def test_only_what_follows_the_ratio_is_decoded_again(reader: MadeUpReader) -> N
     stored = StoredTargets(reader, needs=BOTH, canary=Canary(0))
     for ratio_steps in (1, 2):
         stored.prepare([1], ratio_steps=ratio_steps)
-    decoded = [line.split()[2] for line in (reader.path / "log").read_text().splitlines() if line.endswith(" 0")]
+    decoded = [line.split()[2] for line in (Path(reader.path) / "log").read_text().splitlines() if line.endswith(" 0")]
     assert sorted(decoded) == ["crop_crc", "full", "hard", "hard"]
 
 
@@ -184,10 +184,10 @@ def test_the_tables_of_a_store_on_disk_hold_what_was_written(tmp_path: Path, mon
     rows = stored_rows("full", 2, np.arange(SAMPLES))
     crc = stored_rows("crop_crc", 2, np.arange(SAMPLES))
     path = tmp_path / "labels.zarr"
-    with StoreWriter(path, header) as writer:
-        for block in range(header.blocks):
-            part = slice(header.rows(block).start, header.rows(block).stop)
-            writer.write_block(2, block, {"full": FixedRows(rows[part])}, crc[part], versions={})
+    writer = StoreWriter(path, header)
+    for block in range(header.blocks):
+        part = slice(header.rows(block).start, header.rows(block).stop)
+        writer.write_block(2, block, {"full": FixedRows(rows[part])}, crc[part], versions={})
     samples = np.random.default_rng(2).permutation(SAMPLES)[:50].tolist()
     for memory in ("tables", "low"):
         with StoredTargets(

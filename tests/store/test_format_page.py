@@ -50,18 +50,18 @@ def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> N
         encodings=encodings_to_json(named),
         block=BLOCK,
     )
-    with StoreWriter(path, header) as writer:
-        for seed in seeds:
-            dense_SPC, global_SC, pixels = crops(seed)
-            for block in range(header.blocks):
-                rows = slice(header.rows(block).start, header.rows(block).stop)
-                halves = [slice(rows.start, rows.start + 10), slice(rows.start + 10, rows.stop)]
-                records = {}
-                for name, encoding in named.items():
-                    parts = [encoding.encode(dense_SPC[part], global_SC[part]) for part in halves]
-                    records[name] = type(parts[0]).joined(parts)
-                crc = np.array([crop_crc(crop) for crop in pixels[rows]], np.uint32)
-                writer.write_block(seed, block, records, crc, versions={"cskd_pipeline": "test"})
+    writer = StoreWriter(path, header)
+    for seed in seeds:
+        dense_SPC, global_SC, pixels = crops(seed)
+        for block in range(header.blocks):
+            rows = slice(header.rows(block).start, header.rows(block).stop)
+            halves = [slice(rows.start, rows.start + 10), slice(rows.start + 10, rows.stop)]
+            records = {}
+            for name, encoding in named.items():
+                parts = [encoding.encode(dense_SPC[part], global_SC[part]) for part in halves]
+                records[name] = type(parts[0]).joined(parts)
+            crc = np.array([crop_crc(crop) for crop in pixels[rows]], np.uint32)
+            writer.write_block(seed, block, records, crc, versions={"cskd_pipeline": "test"})
 
 
 # ---------------------------------------------------------------------------------------------- reading

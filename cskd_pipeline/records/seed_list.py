@@ -29,3 +29,14 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"--seeds {text!r} names {stop - first:,} seeds, at most {MAX_SEEDS:,} are taken at once")
         seeds.update(range(first, stop))
     return sorted(seeds)
+
+
+def format_seeds(seeds: list[int]) -> str:
+    """ "0:3,7" for [0, 1, 2, 7], which `parse_seeds` reads; the seeds ascend."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and parts[-1][1] == seed:
+            parts[-1][1] += 1
+        else:
+            parts.append([seed, seed + 1])
+    return ",".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in parts)

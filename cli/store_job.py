@@ -1,0 +1,56 @@
+"""What would make an existing store again, from the store's own attributes and where its data and weights lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cskd_pipeline.errors import MismatchError
+
+from .options import make_teacher, open_data
+
+if TYPE_CHECKING:
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.store import StoreReader
+
+
+def store_job(
+    reader: StoreReader, data: str, data_root: str | None, teacher_weights: Path | None, *, device: str | None
+) -> PrecomputeJob:
+    """What would make the store again.
+
+    Raises:
+        MismatchError: data or weights are not those that made it.
+    """
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.train import choose_device
+
+    header = reader.header
+    spec = header.teacher
+    given = {
+        "teacher": spec["model"],
+        "teacher_args": tuple(spec["args"].items()),
+        "teacher_precision": spec["precision"],
+        "channels_last": spec["channels_last"],
+        "compile_teacher": spec["compile"],
+        "chunk": spec["chunk"],
+        "global_source": spec["global_source"],
+        "teacher_weights": teacher_weights,
+    }
+    place = choose_device(device)
+    index = open_data(data, header.data["split"], data_root)
+    recipe = CropRecipe.from_json(header.recipe)
+    try:
+        teacher = make_teacher(given, classes=header.data["classes"], size=recipe.size, device=place)
+    except MismatchError as error:
+        if teacher_weights is None:
+            raise MismatchError(
+                f"timm's own weights do not fit {reader.path} ({error}); give --teacher-weights, the file whose digest "
+                f"is {spec['weights']}"
+            ) from error
+        raise
+    job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
+    remedy = "give the --data and --teacher-weights that it was made of"
+    header.require_same(job.header, where=reader.path, remedy=remedy)
+    return job

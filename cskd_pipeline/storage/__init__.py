@@ -1,0 +1,11 @@
+"""Named files in a folder or in an object store, written whole or not at all.
+
+This package is the project's only door to obstore.
+"""
+
+from cskd_pipeline.storage.address import is_address, open_storage
+from cskd_pipeline.storage.folder import FolderStorage
+from cskd_pipeline.storage.objects import ObjectStorage
+from cskd_pipeline.storage.storage import Storage, StoredFile
+
+__all__ = ["FolderStorage", "ObjectStorage", "Storage", "StoredFile", "is_address", "open_storage"]

@@ -1,0 +1,37 @@
+"""From what the user typed to a storage."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.storage.folder import FolderStorage
+from cskd_pipeline.storage.objects import SCHEMES, open_bucket
+from cskd_pipeline.storage.storage import Storage
+
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):/")
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is the URL of an object store rather than a path."""
+    return _URL.match(text) is not None
+
+
+def open_storage(location: Path | str) -> Storage:
+    """The storage at a path, or at a URL such as `s3://bucket/path`. Nothing is looked at or made yet.
+
+    Raises:
+        UsageError: the URL is malformed, or of a kind that is not read.
+    """
+    text = str(location)
+    match = _URL.match(text)
+    if match is None:
+        if not text:
+            raise UsageError("a path is empty; give a folder, or a URL such as s3://bucket/path")
+        return FolderStorage(Path(text))
+    scheme, _, rest = text.partition("://")
+    if scheme not in SCHEMES or not rest.strip("/"):
+        kinds = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)
+        raise UsageError(f"{text!r} is no address of an object store; give {kinds} or a path")
+    return open_bucket(text.rstrip("/"))

@@ -1,0 +1,193 @@
+"""Files in a folder of a file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cskd_pipeline.errors import DataError, RetryError
+from cskd_pipeline.records.durable import sync, writing
+from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.storage.storage import StoredFile
+
+HALF_WRITTEN = ".writing"
+"""Where files lie until they are whole; renamed from here. A file's name begins with that of the process."""
+
+
+class FolderStorage:
+    """A folder; made when something is first written."""
+
+    def __init__(self, root: Path) -> None:
+        """The folder at `root`, which need not be there."""
+        self.root = root.absolute()
+        self._writer, self._pid = "", 0
+
+    @property
+    def address(self) -> str:
+        """The absolute path."""
+        return str(self.root)
+
+    def at(self, name: str) -> str:
+        """The path of a file."""
+        return str(self.root / name) if name else str(self.root)
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """See `Storage`."""
+        with self._opened(name) as (descriptor, size):
+            if size > limit:
+                raise DataError(f"{self.at(name)} has {size:,} bytes, at most {limit:,} are expected")
+            content = _pread(descriptor, 0, size)
+        if len(content) < size:
+            raise RetryError(f"{self.at(name)} changed while it was read; run the same command again")
+        return content
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See `Storage`."""
+        with self._opened(name) as (descriptor, size):
+            end = max((stop for _, stop in ranges), default=0)
+            if end > size:
+                raise DataError(f"{self.at(name)} has {size:,} bytes, {end:,} are expected")
+            return [_pread(descriptor, start, stop - start) for start, stop in ranges]
+
+    def size(self, name: str) -> int | None:
+        """See `Storage`."""
+        with self._reading(name):
+            try:
+                found = (self.root / name).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """See `Storage`."""
+        with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
+            temporary.replace(self.root / name)
+            if durable:
+                self._sync_above(name)
+
+    def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
+        """See `Storage`."""
+        with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
+            try:
+                os.link(temporary, self.root / name)  # unlike a rename it replaces nothing
+            except FileExistsError:
+                return False
+            if durable:
+                self._sync_above(name)
+            return True
+
+    def delete(self, name: str) -> None:
+        """See `Storage`."""
+        with writing(self.at(name)):
+            (self.root / name).unlink(missing_ok=True)
+
+    def files(self, folder: str = "") -> Iterator[StoredFile]:
+        """See `Storage`."""
+        if not folder and self.root.is_file():
+            yield StoredFile("", self.root.stat().st_size)
+        with self._reading(folder):
+            yield from _walk(self.root / folder, f"{folder}/" if folder else "")
+
+    def folders(self, folder: str = "") -> list[str]:
+        """See `Storage`."""
+        with self._reading(folder):
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def sweep(self) -> None:
+        """See `Storage`."""
+        folder = self.root / HALF_WRITTEN
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if has_ended(entry.name.partition(".")[0]):
+                    with writing(entry.path), contextlib.suppress(FileNotFoundError):
+                        Path(entry.path).unlink()
+
+    @contextlib.contextmanager
+    def _half_written(self, name: str, content: bytes, *, durable: bool) -> Iterator[Path]:
+        """A file with this content under another name; the folder of `name` is there."""
+        target = self.root / name
+        if self._pid != os.getpid():
+            self._writer, self._pid = process_name(), os.getpid()
+        temporary = self.root / HALF_WRITTEN / f"{self._writer}.{secrets.token_hex(4)}"
+        for folder in (temporary.parent, target.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            yield temporary
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _sync_above(self, name: str) -> None:
+        """Make the names on the way to a file durable."""
+        folder = (self.root / name).parent
+        while True:
+            sync(folder)
+            if folder in (self.root, folder.parent):
+                break
+            folder = folder.parent
+        sync(self.root.parent)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[int, int]]:
+        """Descriptor and size of a plain file."""
+        path = self.root / name
+        with self._reading(name):
+            try:  # without waiting: a pipe without a writer would block for ever
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            except NotADirectoryError as error:
+                raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise DataError(f"{path} is no plain file; restore it from a copy, or remove it")
+                yield descriptor, found.st_size
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RetryError(
+                f"cannot read {self.at(name)} ({error.strerror or error}); see to the storage and its permissions, "
+                "then run the same command again"
+            ) from error
+
+
+def _pread(descriptor: int, start: int, length: int) -> bytes:
+    parts = []
+    while length > 0 and (part := os.pread(descriptor, min(length, 1 << 30), start)):
+        parts.append(part)
+        start, length = start + len(part), length - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
+    try:
+        with os.scandir(folder) as opened:
+            entries = sorted(opened, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+        else:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found = entry.stat()
+                yield StoredFile(prefix + entry.name, found.st_size if stat.S_ISREG(found.st_mode) else -1)

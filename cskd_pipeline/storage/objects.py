@@ -1,0 +1,221 @@
+"""Files as the objects of a bucket: `s3://` (and what speaks its protocol) and `gs://`, through obstore.
+
+Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL,
+GOOGLE_APPLICATION_CREDENTIALS, ...) or from the machine's own identity; nothing here takes or prints them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cskd_pipeline.errors import DataError, RetryError, UsageError
+from cskd_pipeline.storage.storage import StoredFile
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES = ("s3", "gs")
+
+RETRIES, RETRY_S = 10, 180.0
+"""Times and seconds for which obstore repeats what failed on the server's side, waiting longer each time."""
+
+_CONNECT_S, _READ_S, _REQUEST_S = 10.0, 120.0, 900.0
+_WRITES = 4
+"""Attempts at a write: a request that timed out may or may not have been done, so obstore leaves it to the caller."""
+
+Result = TypeVar("Result")
+
+
+def open_bucket(url: str) -> ObjectStorage:
+    """The storage at `url`.
+
+    Raises:
+        UsageError: obstore is not installed, or cannot make sense of the address or the environment.
+    """
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise UsageError(
+            f"{url} needs the package obstore: pip install 'cskd-pipeline[objects]'; or give a local path"
+        ) from error
+    try:
+        store = from_url(
+            url,
+            client_options={
+                "connect_timeout": _seconds(_CONNECT_S),
+                "read_timeout": _seconds(_READ_S),
+                "timeout": _seconds(_REQUEST_S),
+                "allow_http": _plain_http(),
+            },
+            retry_config={"max_retries": RETRIES, "retry_timeout": _seconds(RETRY_S)},
+        )
+    except Exception as error:  # obstore raises many kinds for one thing
+        raise UsageError(f"{url} cannot be opened ({_reason(error)}); check the address and the environment") from error
+    return ObjectStorage(url, store)
+
+
+class ObjectStorage:
+    """The objects below a prefix of a bucket."""
+
+    def __init__(self, url: str, client: ObjectStore) -> None:
+        """Objects that `client` reaches, which people know as `url`."""
+        self._url, self._client, self._pid = url, client, os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_bucket, (self._url,)
+
+    @property
+    def address(self) -> str:
+        """The URL."""
+        return self._url
+
+    def at(self, name: str) -> str:
+        """The URL of an object."""
+        return f"{self._url}/{name}" if name else self._url
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """See `Storage`."""
+        import obstore
+
+        with self._errors("read", name):
+            found = obstore.get(self._client, name)
+            size = int(found.meta["size"])
+            if size > limit:
+                raise DataError(f"{self.at(name)} has {size:,} bytes, at most {limit:,} are expected")
+            return bytes(found.bytes())
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See `Storage`."""
+        import obstore
+
+        if not ranges:
+            return []
+        with self._errors("read", name):
+            starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
+            parts = [bytes(part) for part in obstore.get_ranges(self._client, name, starts=starts, ends=stops)]
+        if any(len(part) != stop - start for part, (start, stop) in zip(parts, ranges, strict=True)):
+            raise DataError(f"{self.at(name)} ends before byte {max(stops):,}")
+        return parts
+
+    def size(self, name: str) -> int | None:
+        """See `Storage`."""
+        import obstore
+
+        with self._errors("read", name), contextlib.suppress(FileNotFoundError):
+            return int(obstore.head(self._client, name)["size"])
+        return None
+
+    def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """See `Storage`; an object store answers when the object is safe."""
+        import obstore
+
+        self._written(name, lambda: obstore.put(self._client, name, content, use_multipart=False))
+
+    def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
+        """See `Storage`. True too where the object is there with this very content: an answer may have been lost."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            self._written(name, lambda: obstore.put(self._client, name, content, use_multipart=False, mode="create"))
+        except AlreadyExistsError:
+            with contextlib.suppress(FileNotFoundError, DataError):
+                return self.read(name, limit=len(content)) == content
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """See `Storage`."""
+        import obstore
+
+        with self._errors("write", name), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._client, name)
+
+    def files(self, folder: str = "") -> Iterator[StoredFile]:
+        """See `Storage`."""
+        import obstore
+
+        with self._errors("read", folder):
+            for part in obstore.list(self._client, folder or None):
+                yield from (StoredFile(str(found["path"]), int(found["size"])) for found in part)
+
+    def folders(self, folder: str = "") -> list[str]:
+        """See `Storage`."""
+        import obstore
+
+        with self._errors("read", folder):
+            prefixes = obstore.list_with_delimiter(self._client, folder or None)["common_prefixes"]
+        return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in prefixes)
+
+    def sweep(self) -> None:
+        """Nothing: an object appears whole or not at all."""
+
+    def _written(self, name: str, put: Callable[[], Result]) -> Result:
+        from obstore.exceptions import GenericError
+
+        for attempt in range(1, _WRITES):
+            try:
+                with self._errors("write", name, passing=GenericError):
+                    return put()
+            except GenericError:
+                time.sleep(2.0 ** (attempt - 1))
+        with self._errors("write", name):
+            return put()
+
+    @contextlib.contextmanager
+    def _errors(self, what: str, name: str, *, passing: type[Exception] | None = None) -> Iterator[None]:
+        """The library's errors as ours, but for `passing` and for what the caller decides on."""
+        from obstore.exceptions import (
+            AlreadyExistsError,
+            BaseError,
+            NotFoundError,
+            PermissionDeniedError,
+            UnauthenticatedError,
+        )
+
+        assert self._pid == os.getpid(), "a fork must open its own: obstore's threads are not inherited"
+        try:
+            yield
+        except (FileNotFoundError, NotFoundError) as error:
+            if what == "write" or "NoSuchBucket" in str(error):
+                raise DataError(f"{self._url}: there is no such bucket; make it, or correct the address") from error
+            raise FileNotFoundError(f"no object at {self.at(name)}") from error
+        except AlreadyExistsError:
+            raise
+        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+            raise RetryError(
+                f"cannot {what} {self.at(name)}: access is denied; give credentials that may {what} it through the "
+                "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE's), then run the "
+                "same command again"
+            ) from error
+        except (BaseError, OSError) as error:
+            if passing is not None and isinstance(error, passing):
+                raise
+            if "NoSuchBucket" in str(error):
+                raise DataError(f"{self._url}: there is no such bucket; make it, or correct the address") from error
+            raise RetryError(
+                f"cannot {what} {self.at(name)} ({_reason(error)}); nothing that was there is lost: run the same "
+                "command again (training: with --resume)"
+            ) from error
+
+
+@functools.cache
+def _seconds(count: float) -> datetime.timedelta:
+    return datetime.timedelta(seconds=count)
+
+
+def _plain_http() -> bool:
+    """Whether the environment asks for http://, as for a server on one's own network."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    return endpoint.startswith("http://") or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the library's message, which goes on for pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":, ")

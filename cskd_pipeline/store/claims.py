@@ -1,0 +1,295 @@
+"""Who is at work on which block, so that many writers share a store without doing anything twice.
+
+A claim is a small file that only one of many can create. It names its writer; a writer shows that it lives by
+rewriting a file of its own every few seconds. Whoever wants a block that a dead writer has claimed takes the claim
+over. No clock is compared with another machine's: a writer is dead when it has certainly ended on this machine, when
+its file is gone, or when its file has not changed for a while in the eyes of the one who looks.
+
+Claims save work and nothing else: blocks are written whole and give the same bytes whoever makes them, so that two
+writers of one block do no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from cskd_pipeline.errors import CskdError, DataError
+from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.storage import Storage
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.metadata import parse_json
+
+BEAT_S = 10.0
+EXPIRY_S = 60.0
+"""Seconds without a sign of life after which a writer's claims are free."""
+HANG_S = 1800.0
+"""Seconds without progress after which a writer stops giving signs of life: it may hang in a driver for ever."""
+
+_MAX_BYTES = 1 << 16
+_CLAIM = re.compile(re.escape(layout.CLAIMS) + r"/(\d{6,9})-(\d{6,12})\.json")
+
+
+class LostClaimError(Exception):
+    """Another writer took the block over, for this one showed no sign of life for too long."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WriterStatus:
+    """What a writer says of itself.
+
+    Attributes:
+        name: unique.
+        host: its machine.
+        beat: counts signs of life.
+        crops: made so far.
+        seconds: at work so far.
+        seeds: the seeds it was asked for, as on the command line.
+        unix_time: of the sign of life, by the writer's clock.
+    """
+
+    name: str
+    host: str
+    beat: int
+    crops: int
+    seconds: float
+    seeds: str
+    unix_time: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A block in work.
+
+    Attributes:
+        seed, block: which.
+        writer: name of the one at work; "" if the claim cannot be read.
+    """
+
+    seed: int
+    block: int
+    writer: str
+
+
+class Claims:
+    """One writer's claims on the blocks of a store. A context manager: claims and signs of life end with it."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        seeds: str = "",
+        beat_s: float = BEAT_S,
+        expiry_s: float = EXPIRY_S,
+        hang_s: float = HANG_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """No claims yet on the store at `storage`."""
+        self._storage, self._seeds, self._now = storage, seeds, now
+        self._beat_s, self._expiry_s, self._hang_s = beat_s, expiry_s, hang_s
+        self.name = process_name()
+        self._began = self._progressed = now()
+        self._crops = self._beats = 0
+        self._held: set[tuple[int, int]] = set()
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._looked, self._dead = -math.inf, set[tuple[int, int]]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="claims")
+
+    def __enter__(self) -> Self:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(CskdError):  # others find out by themselves; the error that ended this counts more
+            for unit in [*self._held]:
+                self.release(*unit)
+            self._storage.delete(self._writer_name(self.name))
+
+    def progress(self, crops: int) -> None:
+        """Note that more crops were made."""
+        self._crops += crops
+        self._progressed = self._now()
+
+    def take(self, seed: int, block: int) -> bool:
+        """Whether the block is now claimed by this writer; False where another, who may be alive, has it.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
+        name = _claim_name(seed, block)
+        content = json.dumps({"writer": self.name}).encode()
+        if not self._storage.create(name, content, durable=False):
+            holder = self._read_claim(name)
+            if holder is not None and not self.is_dead(holder or name):
+                return False
+            if self._read_claim(name) == holder:  # nobody was quicker
+                self._storage.delete(name)
+            if not self._storage.create(name, content, durable=False):
+                return False
+        self._held.add((seed, block))
+        self._dead.discard((seed, block))
+        return True
+
+    def confirm(self, seed: int, block: int) -> None:
+        """Nothing, if this writer still has its claim on the block.
+
+        Raises:
+            LostClaimError: it has not.
+            RetryError: the storage refuses.
+        """
+        if (seed, block) not in self._held or self._read_claim(_claim_name(seed, block)) != self.name:
+            self._held.discard((seed, block))
+            raise LostClaimError(f"seed {seed} block {block}")
+
+    def release(self, seed: int, block: int) -> None:
+        """Give a claim back, if it is still this writer's.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
+        if (seed, block) in self._held:
+            self._held.discard((seed, block))
+            name = _claim_name(seed, block)
+            if self._read_claim(name) == self.name:
+                self._storage.delete(name)
+
+    def others(self) -> set[tuple[int, int]]:
+        """The blocks claimed by writers that may be alive, this one among them. Who is dead is asked now and then.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
+        now = self._now()
+        if now - self._looked >= self._beat_s:
+            self._looked = now
+            claims = list_claims(self._storage)
+            self._dead = {
+                (claim.seed, claim.block)
+                for claim in claims
+                if self.is_dead(claim.writer or _claim_name(claim.seed, claim.block))
+            }
+            taken = {(claim.seed, claim.block) for claim in claims}
+        else:
+            taken = {unit for unit, _ in _claim_files(self._storage)}
+        return taken - self._dead
+
+    def is_dead(self, writer: str) -> bool:
+        """Whether a writer gives no signs of life any more, as far as this one can tell by now."""
+        if writer == self.name:
+            return False
+        if has_ended(writer):
+            return True
+        status = read_writer(self._storage, writer)
+        if status is None and not writer.startswith(layout.CLAIMS):
+            return True  # it has ended in order, or was cleared away
+        beat = -1 if status is None else status.beat
+        now = self._now()
+        last, since = self._seen.setdefault(writer, (beat, now))
+        if last != beat:
+            self._seen[writer] = (beat, now)
+            return False
+        return now - since >= self._expiry_s
+
+    def clear_dead(self) -> None:
+        """Remove the files of writers that are dead.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
+        for writer in list_writers(self._storage):
+            if writer != self.name and self.is_dead(writer):
+                self._storage.delete(self._writer_name(writer))
+
+    def _read_claim(self, name: str) -> str | None:
+        """The writer in a claim; "" if it cannot be read, None if there is none."""
+        try:
+            return _writer_of(self._storage.read(name, limit=_MAX_BYTES))
+        except FileNotFoundError:
+            return None
+        except DataError:
+            return ""
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(self._beat_s):
+            if self._now() - self._progressed < self._hang_s:
+                with contextlib.suppress(CskdError):  # if it lasts, the work itself will meet it
+                    self._beat()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        seconds = self._now() - self._began
+        status = WriterStatus(
+            self.name, socket.gethostname(), self._beats, self._crops, seconds, self._seeds, time.time()
+        )
+        content = json.dumps(dataclasses.asdict(status)).encode()
+        self._storage.write(self._writer_name(self.name), content, durable=False)
+
+    @staticmethod
+    def _writer_name(writer: str) -> str:
+        return f"{layout.WRITERS}/{writer}.json"
+
+
+def list_claims(storage: Storage) -> list[Claim]:
+    """All claims on a store, of the living and the dead.
+
+    Raises:
+        RetryError: the storage refuses.
+    """
+    claims = []
+    for (seed, block), name in _claim_files(storage):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                writer = _writer_of(storage.read(name, limit=_MAX_BYTES))
+            except DataError:
+                writer = ""
+            claims.append(Claim(seed, block, writer))
+    return claims
+
+
+def list_writers(storage: Storage) -> list[str]:
+    """The names of all writers that have not ended in order."""
+    names = [file.name.rpartition("/")[2] for file in storage.files(layout.WRITERS)]
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def read_writer(storage: Storage, writer: str) -> WriterStatus | None:
+    """What a writer last said of itself; None if it has ended in order, or said nothing that can be read."""
+    try:
+        values: Any = parse_json(storage.read(f"{layout.WRITERS}/{writer}.json", limit=_MAX_BYTES))
+        return WriterStatus(**values)
+    except (FileNotFoundError, DataError, ValueError, TypeError):
+        return None
+
+
+def _claim_files(storage: Storage) -> Iterator[tuple[tuple[int, int], str]]:
+    for file in storage.files(layout.CLAIMS):
+        match = _CLAIM.fullmatch(file.name)
+        if match:
+            yield (int(match[1]), int(match[2])), file.name
+
+
+def _claim_name(seed: int, block: int) -> str:
+    return f"{layout.CLAIMS}/{seed:06d}-{block:06d}.json"
+
+
+def _writer_of(content: bytes) -> str:
+    try:
+        writer = parse_json(content)["writer"]
+        return writer if isinstance(writer, str) and "/" not in writer and len(writer) < 256 else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
