@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 CLASSES = ("disc", "bar", "plain")
 

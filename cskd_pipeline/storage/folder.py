@@ -90,16 +90,19 @@ class FolderStorage:
         if not folder and self.root.is_file():
             yield StoredFile("", self.root.stat().st_size)
         with self._reading(folder):
-            yield from _walk(self.root / folder, f"{folder}/" if folder else "")
+            for file in _walk(self.root / folder, f"{folder}/" if folder else ""):
+                if not file.name.startswith(HALF_WRITTEN + "/"):
+                    yield file
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Storage`."""
         with self._reading(folder):
             try:
                 with os.scandir(self.root / folder) as entries:
-                    return sorted(entry.name for entry in entries if entry.is_dir())
+                    found = sorted(entry.name for entry in entries if entry.is_dir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
+        return [name for name in found if folder or name != HALF_WRITTEN]
 
     def sweep(self) -> None:
         """See `Storage`."""

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -188,15 +189,17 @@ class ObjectStorage:
             raise FileNotFoundError(f"no object at {self.at(name)}") from error
         except AlreadyExistsError:
             raise
-        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            raise RetryError(
-                f"cannot {what} {self.at(name)}: access is denied; give credentials that may {what} it through the "
-                "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE's), then run the "
-                "same command again"
-            ) from error
         except (BaseError, OSError) as error:
             if passing is not None and isinstance(error, passing):
                 raise
+            # Listing reports everything as a generic error.
+            refused = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+            if isinstance(error, refused) or re.search(r"status code: 40[13]", str(error)):
+                raise RetryError(
+                    f"cannot {what} {self.at(name)}: access is denied; give credentials that may {what} it through the "
+                    "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE's), then run "
+                    "the same command again"
+                ) from error
             if "NoSuchBucket" in str(error):
                 raise DataError(f"{self._url}: there is no such bucket; make it, or correct the address") from error
             raise RetryError(

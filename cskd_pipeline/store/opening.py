@@ -7,7 +7,6 @@ from typing import Any
 
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, UsageError
 from cskd_pipeline.storage import Storage
-from cskd_pipeline.storage.folder import HALF_WRITTEN
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
@@ -29,7 +28,7 @@ def require_store_or_room(storage: Storage) -> None:
     if is_store(storage) or first_commit(storage) is not None:
         return
     # Nothing will do, and so will what a store's creation left when it was cut off.
-    leftover = (f"{HALF_WRITTEN}/", f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
+    leftover = (f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
     if any(not file.name.startswith(leftover) for file in storage.files()):
         raise DataError(f"{storage.address} exists and is no label store; give another --out, or remove it")
 
