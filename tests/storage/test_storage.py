@@ -75,6 +75,19 @@ def test_of_many_who_create_one_succeeds(storage: Storage) -> None:
     assert storage.create("claim", b"again")
 
 
+def test_a_file_system_without_hard_links_does_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    storage = FolderStorage(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: storage.create("claim", b"%d" % number), range(16)))
+    assert made.count(True) == 1
+    assert storage.read("claim", limit=9) == b"%d" % made.index(True)
+    assert [*storage.files()] == [("claim", len(b"%d" % made.index(True)))]
+
+
 def test_addresses_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_address("s3://bucket/x") and is_address("gs://bucket/x") and is_address("ftp://host/x")
     assert not is_address("/path/s3") and not is_address("labels.zarr")
