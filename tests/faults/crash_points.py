@@ -1,4 +1,4 @@
-"""A power cut after every single step of writing a block: what was committed stays, and writing it again mends the rest.
+"""A power cut after every single step of writing a block: what was committed stays, writing again mends the rest.
 
 Run as a program: it forks, and a process in which zarr has threads must not.
 """
@@ -87,7 +87,7 @@ def main() -> None:
     assert in_child(lambda: write(folder / "whole", [0, 1])) == 0
     whole = files(folder / "whole")
     for name, first, again in (("new", [], False), ("second", [0], False), ("replaced", [0, 1], True)):
-        step = 0
+        step, block = 0, min(1, len(first))
         while True:
             step += 1
             store = folder / name
@@ -95,9 +95,9 @@ def main() -> None:
             if first:
                 assert in_child(lambda first=first, store=store: write(store, first)) == 0
 
-            def interrupted(store: Path = store, step: int = step, again: bool = again) -> None:
+            def interrupted(store: Path = store, step: int = step, block: int = block, again: bool = again) -> None:
                 cut_off(step)
-                write(store, [1] if again else [len(first)], replace=again)
+                write(store, [block], replace=again)
 
             if in_child(interrupted) == 0:
                 break
