@@ -231,11 +231,6 @@ def test_shards_are_decoded_into_the_memory_that_is_due() -> None:
 
 
 def test_a_writer_refuses_blocks_that_a_reader_would() -> None:
+    large = header({"hard": HardEncoding(positions=6, classes=11, row_bytes=1 << 20)}, block=1 << 16)
     with pytest.raises(UsageError, match="use smaller blocks"):
-        header(
-            HARD, block=1 << 24, data={**header().data, "classes": 11}, grid=(2, 3), encodings=large()
-        ).decoded_encodings()
-
-
-def large() -> dict[str, Any]:
-    return {"hard": {"positions": 6, "classes": 11, "row_bytes": 1 << 20}}
+        large.decoded_encodings()
