@@ -8,6 +8,7 @@ processor time, where tables take 0.02 and 0.14 ms.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,15 @@ CACHE_BYTES = 64 << 20
 class LabelRanges:
     """Entries read as they are asked for; the last ones read are kept, up to `CACHE_BYTES`."""
 
-    def __init__(self, reader: LabelReader, *, cache_bytes: int = CACHE_BYTES) -> None:
-        """Entries of this store."""
-        self._reader, self._cache_bytes = reader, cache_bytes
+    def __init__(
+        self,
+        reader: LabelReader,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        keep: Callable[[set[int]], object] = lambda seeds: None,
+    ) -> None:
+        """Entries of this store; `keep` is told which seeds are in use from now on."""
+        self._reader, self._cache_bytes, self._keep = reader, cache_bytes, keep
         self._cache: OrderedDict[tuple[SeedTable, int, int], NDArray[Any]] = OrderedDict()
         self._size = 0
 
@@ -35,6 +42,7 @@ class LabelRanges:
 
     def prepare(self, wanted: list[SeedTable], upcoming: list[SeedTable]) -> None:
         """Forget what is not wanted."""
+        self._keep({table.seed for table in wanted})
         for key in [key for key in self._cache if key[0] not in wanted]:
             self._size -= self._cache.pop(key).nbytes
 
@@ -58,6 +66,7 @@ class LabelRanges:
 
     def close(self) -> None:
         """Forget all."""
+        self._keep(set())
         self._cache.clear()
         self._size = 0
 

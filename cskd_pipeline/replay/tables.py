@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cskd_pipeline.records.durable import writing
 from cskd_pipeline.replay.decode_program import LabelReader, SeedTable, table_blocks, table_spec
 from cskd_pipeline.replay.label_ranges import LabelRanges
+from cskd_pipeline.replay.scratch import own_folder
 from cskd_pipeline.replay.shared_tables import SharedTables
+from cskd_pipeline.storage import CachedStorage, ObjectStorage
+from cskd_pipeline.store import StoreReader
+from cskd_pipeline.store.layout import seed_name
 
 LabelMemory = Literal["tables", "low"]
 
@@ -63,8 +69,21 @@ class PrivateTables:
 def label_tables(reader: LabelReader, names: list[str], *, memory: LabelMemory, scratch: Path | None) -> Tables:
     """The way to keep these tables: as the user asks for, by their size otherwise."""
     if memory == "low":
-        return LabelRanges(reader)
+        return _ranges(reader, scratch)
     seed_bytes = reader.header.samples * sum(table_spec(reader, name).row_bytes for name in names)
     if seed_bytes <= SMALL_BYTES:
         return PrivateTables(reader)
     return SharedTables(reader, scratch=scratch)
+
+
+def _ranges(reader: LabelReader, scratch: Path | None) -> Tables:
+    """Ranges of a store; of one in a bucket, the shards of the seeds in use are fetched once to a local folder."""
+    if not isinstance(reader, StoreReader) or not isinstance(reader.storage, ObjectStorage):
+        return LabelRanges(reader)
+    with writing(scratch or Path(tempfile.gettempdir())):
+        files = CachedStorage(reader.storage, own_folder(scratch or Path(tempfile.gettempdir())))
+
+    def keep(seeds: set[int]) -> None:
+        files.forget(but={seed_name(seed) for seed in seeds})
+
+    return LabelRanges(StoreReader(files), keep=keep)

@@ -326,6 +326,33 @@ CASES: dict[str, Case] = {
             ("newer format", MISMATCH, ("upgrade",), lambda s: s.edited_store(format_version=9)),
         )
     },
+    "storage: unknown kind": case(USAGE, "ftp://host/x", "s3://bucket/path", "gs://bucket/path")(
+        lambda s: [*s.precompute, "--out", "ftp://host/x"]
+    ),
+    "storage: no bucket in the address": case(USAGE, "s3://", "s3://bucket/path")(
+        lambda s: [*s.train, "--out", s.out, "--labels", "s3://"]
+    ),
+    "storage: address without its second slash": case(USAGE, "s3:/bucket/x")(lambda s: ["verify", "s3:/bucket/x"]),
+    "storage: empty path": case(USAGE, "path is empty")(lambda s: ["inspect", ""]),
+    "storage: a file where the store should be": case(DATA, "not a label store")(
+        lambda s: ["status", s.file("labels.zarr", "text")]
+    ),
+    "ranks: world size missing": case(USAGE, "--rank 1", "--world-size")(precompute("--rank", "1")),
+    "ranks: rank missing": case(USAGE, "--world-size 4", "--rank")(precompute("--world-size", "4")),
+    "ranks: too high": case(USAGE, "rank 4 of 4")(precompute("--rank", "4", "--world-size", "4")),
+    "ranks: a launcher's nonsense": case(USAGE, "RANK is 'one'", "--rank", env={"RANK": "one", "WORLD_SIZE": "2"})(
+        precompute()
+    ),
+    "repair: no store": case(DATA, "no label store", "does not exist")(lambda s: ["repair", s.out]),
+    "repair: data needed": case(DATA, "1 blocks", "1 2", "--data", "--teacher-weights")(
+        lambda s: ["repair", s.store_without("seed-000001/commits/000002.json")]
+    ),
+    "repair: teacher without data": case(USAGE, "--teacher-weights", "--data")(
+        lambda s: ["repair", s.store, "--teacher-weights", s.teacher_weights]
+    ),
+    "repair: weights missing": case(DATA, "nowhere.pth")(
+        lambda s: ["repair", s.store, "--data", s.toy, "--teacher-weights", "nowhere.pth"]
+    ),
     "verify: weights missing": case(DATA, "nowhere.pth", "--teacher-weights")(
         lambda s: ["verify", s.store, "--data", s.toy, "--teacher-weights", "nowhere.pth"]
     ),
