@@ -89,7 +89,7 @@ class CropLoader:
 
         Raises:
             DataError: an image cannot be read or decoded; names it.
-            RetryError: a worker process was killed.
+            RetryError: a worker process was killed, or object storage refuses or is out of reach.
         """
         draws = _drawn(iter(batches), self._recipe, self._index)
         first = next(draws, None)
@@ -139,6 +139,7 @@ class CropLoader:
             persistent_workers=self._workers > 0,
             prefetch_factor=per_worker if self._workers else None,
             worker_init_fn=leave_signals_to_the_parent if self._workers else None,
+            multiprocessing_context=start_method(self._index) if self._workers else None,
         )
         self._end = weakref.finalize(self, _end_workers, made)
         return _Started(made, slots)
@@ -274,6 +275,15 @@ def _end_workers(loader: DataLoader[Answer]) -> None:
 def as_is(made: Any) -> Any:
     """The object itself: nothing is left to collate."""
     return made
+
+
+def start_method(index: SampleIndex) -> str | None:
+    """How to start workers that read these images: None is the platform's way, or the program's own.
+
+    Images in object storage need fresh processes. What a fork inherits of a client is of no use, and of a server that
+    forks for us the environment may be old, and its own end by a signal to all would end the workers too soon.
+    """
+    return "spawn" if index.remote else None
 
 
 _GRACE_S = 15

@@ -7,5 +7,6 @@ from cskd_pipeline.storage.address import is_address, open_storage
 from cskd_pipeline.storage.folder import FolderStorage
 from cskd_pipeline.storage.objects import ObjectStorage
 from cskd_pipeline.storage.storage import Storage, StoredFile
+from cskd_pipeline.storage.stream import open_stored
 
-__all__ = ["FolderStorage", "ObjectStorage", "Storage", "StoredFile", "is_address", "open_storage"]
+__all__ = ["FolderStorage", "ObjectStorage", "Storage", "StoredFile", "is_address", "open_storage", "open_stored"]
