@@ -280,8 +280,9 @@ def as_is(made: Any) -> Any:
 def start_method(index: SampleIndex) -> str | None:
     """How to start workers that read these images: None is the platform's way, or the program's own.
 
-    Images in object storage need fresh processes. What a fork inherits of a client is of no use, and of a server that
-    forks for us the environment may be old, and its own end by a signal to all would end the workers too soon.
+    Those that read from object storage are fresh processes: a fork of one that has used it would wait for threads that
+    it has not inherited. Not forks of a server either ("forkserver"), which would die of a signal to the whole process
+    group before the parent has finished, and outlive a parent that was killed.
     """
     return "spawn" if index.remote else None
 
