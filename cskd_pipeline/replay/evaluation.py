@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from cskd_pipeline.crops.evaluation import evaluation_crop
 from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.errors import CskdError
-from cskd_pipeline.replay.loader import as_is, leave_signals_to_the_parent, start_method
+from cskd_pipeline.replay.loader import as_is
+from cskd_pipeline.replay.worker_start import leave_signals_to_the_parent, start_method
 from cskd_pipeline.samples import SampleIndex
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import signal
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from cskd_pipeline.records.memory import ReusedMemory
 from cskd_pipeline.replay.making import CropMaker, Order, PixelSlots
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.replay.pieces import Piece, pieces
+from cskd_pipeline.replay.worker_start import leave_signals_to_the_parent, start_method
 from cskd_pipeline.samples import SampleIndex
 
 PIECE = 64
@@ -75,6 +75,7 @@ class CropLoader:
         """
         self._index, self._recipe, self._workers, self._ahead = index, recipe, workers, ahead
         self._augment = augment
+        self._start_method = start_method(index) if workers else None
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
         self._finished = ReusedMemory()
         self._wanted = _Wanted()
@@ -139,7 +140,7 @@ class CropLoader:
             persistent_workers=self._workers > 0,
             prefetch_factor=per_worker if self._workers else None,
             worker_init_fn=leave_signals_to_the_parent if self._workers else None,
-            multiprocessing_context=start_method(self._index) if self._workers else None,
+            multiprocessing_context=self._start_method,
         )
         self._end = weakref.finalize(self, _end_workers, made)
         return _Started(made, slots)
@@ -275,24 +276,3 @@ def _end_workers(loader: DataLoader[Answer]) -> None:
 def as_is(made: Any) -> Any:
     """The object itself: nothing is left to collate."""
     return made
-
-
-def start_method(index: SampleIndex) -> str | None:
-    """How to start workers that read these images: None is the platform's way, or the program's own.
-
-    Those that read from object storage are fresh processes: a fork of one that has used it would wait for threads that
-    it has not inherited. Not forks of a server either ("forkserver"), which would die of a signal to the whole process
-    group before the parent has finished, and outlive a parent that was killed.
-    """
-    return "spawn" if index.remote else None
-
-
-_GRACE_S = 15
-"""How long a worker serves on after SIGTERM: enough for the parent to end an update and write a checkpoint."""
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Let the parent decide what is finished: Ctrl-C and a scheduler's SIGTERM reach the whole process group."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not ignored for good: it is also how Python ends a worker that is left over when the parent exits.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_S))
