@@ -85,6 +85,7 @@ def test_workers_make_them_though_this_process_has_used_object_storage(
         for batch in made.load(parts(remote)):
             found.append(batch.crops_B3SS.clone())
             os.kill(server._forkserver_pid, signal.SIGTERM)  # as a scheduler's signal to the whole process group
+        assert os.waitpid(server._forkserver_pid, os.WNOHANG) == (0, 0), "it serves on"
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
         centres, local = (evaluated(index, workers=1) for index in (remote, open_split(str(toy), "train")))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(centres, local, strict=True))
