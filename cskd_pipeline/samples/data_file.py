@@ -65,7 +65,7 @@ def class_names(file: DataFile) -> tuple[str, ...]:
     """
     try:
         with file.open() as stream:
-            content = stream.read()
+            content = stream.read(file.size)
     except OSError as error:
         raise DataError(f"class list {file.where} cannot be read: {error}") from error
     return checked_class_list(content, where=file.where)
