@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test slow lint benchmarks replay lock clean
+.PHONY: demo test slow lint faults benchmarks replay scale lock clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -25,6 +25,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Kill writers and damage stores, and count what is lost: docs/reliability.md.
+KILLS ?= 200
+FLIPS ?= 500
+faults: $(READY)
+	$(BIN)/python tests/faults/run.py --kills $(KILLS) --flips $(FLIPS)
+
 # The tables of docs/benchmarks.md. DATA: a folder of real image sets; WORK: where logits are kept for a next time.
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/labels.py --sets all --crops 8192 --records 1e4,1e5,1e6 --opening --write docs/benchmarks.md $(if $(DATA),--data-root $(DATA)) $(if $(WORK),--work $(WORK))
@@ -35,6 +41,10 @@ replay: $(READY)
 	$(BIN)/python benchmarks/steps.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
 	$(BIN)/python benchmarks/precompute.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
 	$(BIN)/python benchmarks/start_up.py --write docs/benchmarks.md
+
+# The table of many writers there.
+scale: $(READY)
+	$(BIN)/python benchmarks/scale.py --write docs/benchmarks.md
 
 # Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
 # that the lock holds for it; uv installs far faster than pip does.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-
-from cskd_pipeline.errors import DataError
 
 from .config_file import config_option
 from .options import data_options, machine_options, require_context, require_file, say, worker_count
 from .store_job import store_job
+
+if TYPE_CHECKING:
+    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.store import StoreReader
 
 
 @click.command(short_help="Make what is bad in a label store again.")
@@ -41,51 +44,23 @@ def repair(
     store names; give --teacher-weights where they are not timm's own. Blocks that are well are not touched, nor are
     files that are none of the store's. Seeds that were never finished are left to `precompute`.
     """
-    from cskd_pipeline.precompute.repair import remake
+    from cskd_pipeline.precompute import repair as run
     from cskd_pipeline.storage import open_storage
-    from cskd_pipeline.store import (
-        StoreReader,
-        StoreWriter,
-        begun_blocks,
-        check_files,
-        check_tree,
-        recover_root,
-        rewrite_metadata,
-    )
 
     if data is None:
         require_context(ctx, ("teacher_weights", "device", "workers", "data_root"), without="--data")
     require_file("--teacher-weights", teacher_weights)
     processes = worker_count(workers)
-    storage = open_storage(store)
-    if recover_root(storage):
-        click.echo(f"{storage.at('zarr.json')}: written again from a seed's attributes")
-    reader = StoreReader(storage)
-    storage.sweep()
-    for path in rewrite_metadata(reader):
+
+    def make_job(reader: StoreReader) -> PrecomputeJob:
+        return store_job(reader, data or "", data_root, teacher_weights, device=device)
+
+    done = run(open_storage(store), None if data is None else make_job, workers=processes, report=say)
+    for path in done.rewritten:
         click.echo(f"{path}: written again")
-    bad = {(seed, block) for seed, block, files in check_files(reader) if files}
-    cut = {(seed, block) for seed, blocks in begun_blocks(reader).items() for block in blocks}
-    units = sorted(bad | cut)
-    if units and data is None:
-        raise DataError(
-            f"{len(units)} blocks of {store} must be computed again (seed and block: {_some(units)}); give --data and "
-            "--teacher-weights, what the store was made of"
-        )
-    if units:
-        job = store_job(reader, data or "", data_root, teacher_weights, device=device)
-        say(f"computing {len(units)} blocks again: {_some(units)}")
-        crops = remake(job, StoreWriter(storage, reader.header), units, workers=processes, report=say)
-        click.echo(f"{len(units)} blocks made again ({crops:,} crops)")
-    left = [file for _, _, files in check_files(reader) for file in files]
-    foreign = [file for file in check_tree(reader) if file.remedy == "remove"]
-    for file in foreign:
-        click.echo(f"{file.path}: {file.found}; it is left where it is")
-    if left:
-        raise DataError(f"{store} still has {len(left)} bad files, the first is {left[0].path}: {left[0].found}")
-    click.echo(f"{store} is well" + (f", but for {len(foreign)} files that are none of its own" if foreign else ""))
-
-
-def _some(units: list[tuple[int, int]]) -> str:
-    shown = ", ".join(f"{seed} {block}" for seed, block in units[:5])
-    return shown + (f" and {len(units) - 5} more" if len(units) > 5 else "")
+    for seed, block in done.units:
+        click.echo(f"seed {seed} block {block}: computed again")
+    for file in done.foreign:
+        click.echo(f"{file.path}: {file.found}; it was left where it is")
+    mended = f"{len(done.rewritten)} attribute files written and {len(done.units)} blocks computed again"
+    click.echo(f"{store} is well: {mended}, files that are none of its own: {len(done.foreign)}")

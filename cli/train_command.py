@@ -59,9 +59,8 @@ def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) ->
 @click.option("--split", metavar="NAME", default="train", show_default=True, help="Split to train on.")
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
     metavar="STORE",
-    help="Label store to train from; it fixes recipe and size of the crops.",
+    help="Label store to train from, a folder or s3://bucket/path; it fixes recipe and size of the crops.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; begin it if it has not begun.")

@@ -1,19 +1,16 @@
-"""A toy data set, a toy teacher and an object store that the tests of whole stages share."""
+"""A toy data set and a toy teacher that the tests of whole stages share."""
 
 from __future__ import annotations
 
 import io
-import itertools
-import logging
 import tarfile
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 CLASSES = ("disc", "bar", "plain")
 
@@ -102,39 +99,3 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
     return path
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The endpoint of an object store that a thread of this process serves."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-_BUCKETS = itertools.count()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty bucket; the environment holds what reaches it."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    settings = {
-        "AWS_ACCESS_KEY_ID": "anyone",
-        "AWS_SECRET_ACCESS_KEY": "anything",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ALLOW_HTTP": "true",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{next(_BUCKETS)}"
-    with urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{bucket}", method="PUT")):
-        return f"s3://{bucket}"

@@ -110,7 +110,9 @@ def precompute(
         left, total = units.left(), len(seeds) * writer.header.blocks
         if left < total:
             report(f"{total - left} of {total} blocks are committed already; {left} to do")
-        return work(job, writer, units, workers=workers, augment=augment, report=report)
+        done = work(job, writer, units, workers=workers, augment=augment, report=report)
+        claims.clear_dead()
+        return done
 
 
 def work(

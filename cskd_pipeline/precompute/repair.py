@@ -1,34 +1,107 @@
-"""Making the bad blocks of a store again, and no others."""
+"""Making a damaged store well: attributes are written anew, bad blocks computed again, and nothing else is touched."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 
+from cskd_pipeline.errors import DataError
 from cskd_pipeline.precompute.job import PrecomputeJob, work
 from cskd_pipeline.precompute.units import ClaimedUnits, Unit
 from cskd_pipeline.records.seed_list import format_seeds
-from cskd_pipeline.store import Claims, StoreWriter
+from cskd_pipeline.storage import Storage
+from cskd_pipeline.store import (
+    BadFile,
+    Claims,
+    StoreReader,
+    StoreWriter,
+    begun_blocks,
+    check_files,
+    check_tree,
+    recover_root,
+    rewrite_metadata,
+)
+
+_SHOWN = 5
 
 
-def remake(
-    job: PrecomputeJob,
-    writer: StoreWriter,
-    units: list[Unit],
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was done, and what is left.
+
+    Attributes:
+        rewritten: paths of the attributes that were written anew.
+        units: the blocks that were computed again.
+        crops: how many crops that took.
+        foreign: files that are none of the store's, and were left where they are.
+    """
+
+    rewritten: list[str]
+    units: list[Unit]
+    crops: int
+    foreign: list[BadFile]
+
+
+def repair(
+    storage: Storage,
+    make_job: Callable[[StoreReader], PrecomputeJob] | None,
     *,
     workers: int,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
-) -> int:
-    """Compute these blocks again and commit them in place of what is there; returns how many crops that took.
+) -> Repaired:
+    """Make what is bad in a store well again.
 
-    From here on the blocks do not exist until they are whole; if that is interrupted, `precompute` makes them too.
+    A block is bad if a file of it is not what was committed, or if it has files and no commit. A bad block does not
+    exist from the moment on when its repair begins; if that is interrupted, `precompute` makes it too.
+
+    Args:
+        storage: where the store lies.
+        make_job: gives what made the store; None where that is not at hand, and only attributes can be mended.
+        workers: processes that make crops.
+        report: told what is going on.
 
     Raises:
-        StoppedError, DataError, RetryError: as `precompute`.
+        DataError: there is no store, or blocks are bad and `make_job` is None, or the repair did not help.
+        MismatchError: the job is not the one that made the store.
+        StoppedError, RetryError: as `precompute`.
     """
+    rewritten = [storage.at("zarr.json")] if recover_root(storage) else []
+    reader = StoreReader(storage)
+    storage.sweep()
+    rewritten += rewrite_metadata(reader)
+    bad = {(seed, block) for seed, block, files in check_files(reader) if files}
+    units = sorted(bad | {(seed, block) for seed, blocks in begun_blocks(reader).items() for block in blocks})
+    crops = 0
+    if units:
+        if make_job is None:
+            raise DataError(
+                f"{len(units)} blocks of {reader.path} must be computed again (seed and block: {_some(units)}); give "
+                "--data and --teacher-weights, what the store was made of"
+            )
+        job = make_job(reader)
+        report(f"computing {len(units)} blocks again (seed and block: {_some(units)})")
+        crops = _remake(job, StoreWriter(storage, reader.header), units, workers=workers, report=report)
+    reader = StoreReader(storage)
+    left = [file for _, _, files in check_files(reader) for file in files]
+    left += [file for file in check_tree(reader) if file.remedy != "remove"]
+    if left:
+        raise DataError(f"{reader.path} still has {len(left)} bad files, the first is {left[0].path}: {left[0].found}")
+    return Repaired(rewritten, units, crops, [file for file in check_tree(reader) if file.remedy == "remove"])
+
+
+def _remake(
+    job: PrecomputeJob, writer: StoreWriter, units: list[Unit], *, workers: int, report: Callable[[str], None]
+) -> int:
     seeds = sorted({seed for seed, _ in units})
-    for unit in units:
-        writer.uncommit(*unit)
     with Claims(writer.storage, seeds=format_seeds(seeds)) as claims:
+        for unit in units:
+            if unit not in claims.others():  # a writer is at work on it: it is not bad but unfinished
+                writer.uncommit(*unit)
         queue = ClaimedUnits(writer, claims, seeds, only=set(units))
         return work(job, writer, queue, workers=workers, report=report)
+
+
+def _some(units: list[Unit]) -> str:
+    shown = ", ".join(f"{seed} {block}" for seed, block in units[:_SHOWN])
+    return shown + (f" and {len(units) - _SHOWN} more" if len(units) > _SHOWN else "")

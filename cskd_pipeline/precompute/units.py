@@ -116,12 +116,13 @@ class ClaimedUnits:
                 return None
             start = self._rank % len(free)
             for unit in [*free[start:], *free[:start]]:
-                if not self._claims.take(*unit):
-                    continue
-                if not self._writer.is_committed(*unit):  # it may have been, between looking and claiming
-                    return unit
-                self.done(unit, 0)
-            self._committed.clear()  # all of these went to others meanwhile: look again
+                if self._claims.take(*unit):
+                    if not self._writer.is_committed(*unit):
+                        return unit
+                    self.done(unit, 0)
+                    break
+            # What was free has gone to others since this process looked: look again.
+            self._committed.clear()
 
     def _free(self) -> list[Unit]:
         """The next units that nobody has, at most as many as there are processes."""

@@ -16,7 +16,7 @@ _FORM = re.compile(r"([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{8}")
 
 def process_name() -> str:
     """A new name for this process, of letters, digits and dashes; every call gives another."""
-    return f"{_place()}-{os.getpid()}-{_start(os.getpid()) or 0}-{secrets.token_hex(4)}"
+    return f"{_place()}-{os.getpid()}-{_stat(os.getpid())[1]}-{secrets.token_hex(4)}"
 
 
 def has_ended(name: str) -> bool:
@@ -31,8 +31,9 @@ def has_ended(name: str) -> bool:
         return True
     except (PermissionError, OverflowError):
         return False
-    now = _start(pid)
-    return now is not None and start != 0 and now != start  # the number is another process's by now
+    state, now = _stat(pid)
+    # A zombie only waits for its parent; and the number may be another process's by now.
+    return state in ("Z", "X") or (start != 0 and now not in (0, start))
 
 
 def _place() -> str:
@@ -43,10 +44,10 @@ def _place() -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
 
 
-def _start(pid: int) -> int | None:
-    """When a process started, in ticks since the boot; None where that is not told, or it is a zombie."""
+def _stat(pid: int) -> tuple[str, int]:
+    """State of a process and its start in ticks since the boot; "" and 0 where that is not told."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return int(fields[19])
+        return "", 0
+    return fields[0], int(fields[19])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -16,6 +17,9 @@ from cskd_pipeline.storage.storage import StoredFile
 
 HALF_WRITTEN = ".writing"
 """Where files lie until they are whole; renamed from here. A file's name begins with that of the process."""
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems without hard links answer."""
 
 
 class FolderStorage:
@@ -73,7 +77,7 @@ class FolderStorage:
         """See `Storage`."""
         with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
             try:
-                os.link(temporary, self.root / name)  # unlike a rename it replaces nothing
+                _place(temporary, self.root / name)
             except FileExistsError:
                 return False
             if durable:
@@ -90,16 +94,19 @@ class FolderStorage:
         if not folder and self.root.is_file():
             yield _stored("", self.root.stat())
         with self._reading(folder):
-            yield from _walk(self.root / folder, f"{folder}/" if folder else "", deep=deep)
+            for file in _walk(self.root / folder, f"{folder}/" if folder else "", deep=deep):
+                if not file.name.startswith(HALF_WRITTEN + "/"):
+                    yield file
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Storage`."""
         with self._reading(folder):
             try:
                 with os.scandir(self.root / folder) as entries:
-                    return sorted(entry.name for entry in entries if entry.is_dir())
+                    found = sorted(entry.name for entry in entries if entry.is_dir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
+        return [name for name in found if folder or name != HALF_WRITTEN]
 
     def sweep(self) -> None:
         """See `Storage`."""
@@ -168,6 +175,18 @@ class FolderStorage:
                 f"cannot read {self.at(name)} ({error.strerror or error}); see to the storage and its permissions, "
                 "then run the same command again"
             ) from error
+
+
+def _place(temporary: Path, target: Path) -> None:
+    """Give a file its name unless there is one of this name."""
+    try:
+        os.link(temporary, target)  # unlike a rename it replaces nothing
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # For a moment the file is empty, and whoever reads it then takes it for damaged.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        temporary.replace(target)
 
 
 def _pread(descriptor: int, start: int, length: int) -> bytes:

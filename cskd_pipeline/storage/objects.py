@@ -28,9 +28,6 @@ RETRIES, RETRY_S = 10, 180.0
 """Times and seconds for which obstore repeats what failed on the server's side, waiting longer each time."""
 
 _CONNECT_S, _READ_S, _REQUEST_S = 10.0, 120.0, 900.0
-# What tells errors apart that obstore has no class for.
-_BEYOND, _DENIED = re.compile("status code: 416|InvalidRange"), re.compile("status code: 40[13]|AccessDenied")
-
 _WRITES = 4
 """Attempts at a write: a request that timed out may or may not have been done, so obstore leaves it to the caller."""
 
@@ -202,28 +199,25 @@ class ObjectStorage:
             raise FileNotFoundError(f"no object at {self.at(name)}") from error
         except AlreadyExistsError:
             raise
-        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            raise self._denied(what, name) from error
         except (BaseError, OSError) as error:
-            if _DENIED.search(str(error)):
-                raise self._denied(what, name) from error
             if passing is not None and isinstance(error, passing):
                 raise
+            # Listing reports everything as a generic error.
+            refused = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+            if isinstance(error, refused) or re.search(r"status code: 40[13]", str(error)):
+                raise RetryError(
+                    f"cannot {what} {self.at(name)}: access is denied; give credentials that may {what} it through the "
+                    "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE's), then run "
+                    "the same command again"
+                ) from error
             if "NoSuchBucket" in str(error):
                 raise DataError(f"{self._url}: there is no such bucket; make it, or correct the address") from error
-            if _BEYOND.search(str(error)):
+            if re.search(r"status code: 416", str(error)):
                 raise DataError(f"{self.at(name)} ends before the bytes that are expected") from error
             raise RetryError(
                 f"cannot {what} {self.at(name)} ({_reason(error)}); nothing that was there is lost: run the same "
                 "command again (training: with --resume)"
             ) from error
-
-    def _denied(self, what: str, name: str) -> RetryError:
-        return RetryError(
-            f"cannot {what} {self.at(name)}: access is denied; give credentials that may {what} it through the "
-            "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE's), then run the "
-            "same command again"
-        )
 
 
 def _stored(found: ObjectMeta) -> StoredFile:

@@ -11,7 +11,6 @@ from typing import Literal
 
 from cskd_pipeline.encodings import FieldSpec
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.storage.folder import HALF_WRITTEN
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, file_facts
 from cskd_pipeline.store.metadata import array_text, chunk_rows, group_text
@@ -133,7 +132,7 @@ def _text(store: StoreReader, kind: _Kind, found: bytes | None) -> bytes:
 def _belongs(store: StoreReader, name: str) -> bool:
     """Whether a writer of this store may have left a file of this name."""
     top, _, rest = name.partition("/")
-    if top in (HALF_WRITTEN, layout.CLAIMS, layout.WRITERS):
+    if top in (layout.CLAIMS, layout.WRITERS):
         return True
     if name in (layout.CARD, ".gitattributes"):
         return True
@@ -196,7 +195,10 @@ def _compared(store: StoreReader, commit: Commit, name: str) -> str | None:
     facts = commit.files[name]
     expected = f"{facts['bytes']:,} bytes of crc32c {facts['crc32c']}"
     try:
-        content = store.storage.read(path, limit=max(int(facts["bytes"]), layout.MAX_BLOCK_BYTES))
+        size = store.storage.size(path)
+        if size is not None and size != facts["bytes"]:  # whatever its size, it need not be read
+            return f"{size:,} bytes, committed were {expected}"
+        content = store.storage.read(path, limit=int(facts["bytes"]))
     except FileNotFoundError:
         return f"it is missing, committed were {expected}"
     except DataError as error:

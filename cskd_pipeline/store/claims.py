@@ -206,13 +206,17 @@ class Claims:
         return now - since >= self._expiry_s
 
     def clear_dead(self) -> None:
-        """Remove the files of writers that are dead.
+        """Remove the claims and the files of writers that are dead.
 
         Raises:
             RetryError: the storage refuses.
         """
+        for claim in list_claims(self._storage):
+            name = _claim_name(claim.seed, claim.block)
+            if self.is_dead(claim.writer or name) and self._read_claim(name) == claim.writer:
+                self._storage.delete(name)
         for writer in list_writers(self._storage):
-            if writer != self.name and self.is_dead(writer):
+            if self.is_dead(writer):
                 self._storage.delete(self._writer_name(writer))
 
     def _read_claim(self, name: str) -> str | None:

@@ -9,7 +9,7 @@ from cskd_pipeline.encodings import Encoding, encodings_from_json
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.records.checks import require_range
 from cskd_pipeline.records.frozen import Record
-from cskd_pipeline.store.layout import MAX_BLOCK_BYTES
+from cskd_pipeline.store import layout
 
 FORMAT = "cskd-labels"
 FORMAT_VERSION = 1
@@ -60,7 +60,7 @@ class StoreHeader(Record):
             require_range("grid", side, low=1, high=MAX_SIDE, whole=True)
         if not self.encodings or not all(isinstance(settings, dict) for settings in self.encodings.values()):
             raise UsageError(f"a label store holds at least one encoding with its settings, found {self.encodings!r}")
-        require_range("block", self.block, low=2, whole=True)
+        require_range("block", self.block, low=2, high=layout.MAX_BLOCK, whole=True)
         if self.block % 2:
             raise UsageError(f"a block needs an even number of samples, found {self.block}")
 
@@ -78,11 +78,11 @@ class StoreHeader(Record):
                     f"encoding {name} has {encoding.positions} positions and {encoding.classes} classes, "
                     f"grid and data have {sizes[0]} and {sizes[1]}"
                 )
-            size = self.block * encoding.field.row_bytes
-            if size > MAX_BLOCK_BYTES:
+            size = self.block * max(encoding.field.row_bytes, encoding.table.row_bytes)
+            if size > layout.MAX_BLOCK_BYTES:
                 raise UsageError(
                     f"a block of {self.block:,} samples takes {size:,} bytes in encoding {name}, at most "
-                    f"{MAX_BLOCK_BYTES:,} are allowed; use smaller blocks"
+                    f"{layout.MAX_BLOCK_BYTES:,} are allowed; use smaller blocks"
                 )
         return encodings
 

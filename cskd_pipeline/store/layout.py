@@ -19,8 +19,10 @@ CARD = "README.md"
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_COMMIT_BYTES = 1 << 20
-MAX_BLOCK_BYTES = 1 << 31
-"""Of one field's rows, uncompressed."""
+MAX_BLOCK = 1 << 24
+"""Samples."""
+MAX_BLOCK_BYTES = 1 << 30
+"""Of a block's rows in one field, uncompressed, and of its entries in a decoded table."""
 MAX_SPILL_BYTES = 1 << 30
 
 _SEED_FOLDER = re.compile(r"seed-(\d{6,9})")
@@ -55,6 +57,11 @@ def chunk_rows(field: FieldSpec, block: int) -> int:
     while rows % 2 == 0 and (rows > MAX_CHUNK_ROWS or rows * field.row_bytes > CHUNK_BYTES):
         rows //= 2
     return rows
+
+
+def largest_shard(field: FieldSpec, block: int) -> int:
+    """Bytes that no shard of so many samples exceeds: zstd adds less than a hundredth, and some bytes a chunk."""
+    return block * field.row_bytes + block * field.row_bytes // 100 + 64 * block + 4096
 
 
 def shard_name(field: FieldSpec, block: int) -> str:

@@ -12,6 +12,7 @@ from cskd_pipeline.store import layout
 from cskd_pipeline.store.header import StoreHeader
 
 ZSTD_LEVEL = 3
+_MAX_DEPTH = 32
 
 
 def parse_json(content: bytes) -> Any:
@@ -21,9 +22,20 @@ def parse_json(content: bytes) -> Any:
         ValueError: it is none, or nested deeper than anything in a store.
     """
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, UsageError
 from cskd_pipeline.storage import Storage
-from cskd_pipeline.storage.folder import HALF_WRITTEN
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
@@ -29,8 +28,9 @@ def require_store_or_room(storage: Storage) -> None:
     if is_store(storage) or first_commit(storage) is not None:
         return
     # Nothing will do, and so will what a store's creation left when it was cut off.
-    leftover = (f"{HALF_WRITTEN}/", f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
-    if any(not file.name.startswith(leftover) for file in storage.files()):
+    leftover = (f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
+    other = any(not file.name.startswith(leftover) for file in storage.files())
+    if other and not is_store(storage):  # another writer may have made it a moment ago
         raise DataError(f"{storage.address} exists and is no label store; give another --out, or remove it")
 
 
@@ -58,10 +58,10 @@ def make_root(storage: Storage, header: StoreHeader, *, remedy: str) -> None:
                 f"{storage.address} holds labels made with other settings, and its zarr.json, which says which, is "
                 "missing or damaged; give the settings that it was made with to write it again, or another --out"
             )
-        if storage.size(layout.METADATA) is not None:
-            storage.delete(layout.METADATA)  # damaged
-        # Of writers that begin at once, one makes it, and the others compare.
-        storage.create(layout.METADATA, group_text(header.to_json()))
+        # Of writers that begin at once, one makes it, and the others compare. It is never away in between.
+        text = group_text(header.to_json())
+        if not storage.create(layout.METADATA, text) and not is_store(storage):
+            storage.write(layout.METADATA, text)  # damaged
     read_header(storage).require_same(header, where=storage.address, remedy=remedy)
 
 

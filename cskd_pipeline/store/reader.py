@@ -130,12 +130,17 @@ class StoreReader:
                 f"{where} commits block {commit.block} of seed {commit.seed}, not block {block} of seed {seed}; "
                 f"put it back where it was; or {_REMEDY}"
             )
-        wrong = self._files(block, commit) ^ commit.files.keys()
+        largest = self._files(block, commit)
+        wrong = largest.keys() ^ commit.files.keys()
         if wrong:
             raise DataError(
                 f"{where} does not list the files of its block ({', '.join(sorted(wrong))} missing or too many); "
                 f"{_REMEDY}"
             )
+        for file, most in largest.items():
+            if not 0 <= commit.files[file]["bytes"] <= most:
+                size = commit.files[file]["bytes"]
+                raise DataError(f"{where} says that {file} has {size:,} bytes, at most {most:,} are due; {_REMEDY}")
         return commit
 
     def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
@@ -181,12 +186,15 @@ class StoreReader:
         count = commit.rows[1] - commit.rows[0]
         return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
 
-    def _files(self, block: int, commit: Commit) -> set[str]:
-        """The files that a commit of this block lists; spilled bytes are there or not, but if so in two files."""
-        files = {layout.shard_name(field, block) for field in self.fields}
+    def _files(self, block: int, commit: Commit) -> dict[str, int]:
+        """The files that a commit of this block lists and the most bytes each can have; spilled bytes are in two."""
+        files = {
+            layout.shard_name(field, block): layout.largest_shard(field, self.header.block) for field in self.fields
+        }
         for field in self.fields:
             if _spills(field, commit):
-                files |= {*layout.spill_names(field, block)}
+                metadata, chunk = layout.spill_names(field, block)
+                files |= {metadata: layout.MAX_METADATA_BYTES, chunk: layout.MAX_SPILL_BYTES * 2}
         return files
 
     def _read(self, field: FieldSpec, commit: Commit, rows: slice) -> npt.NDArray[Any]:

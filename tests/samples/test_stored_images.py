@@ -1,8 +1,7 @@
 """Images in object storage are the same data set as the same shards in a folder, read in few requests."""
 
 import gzip
-import http.server
-import threading
+import itertools
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from cskd_pipeline.samples.index_files import COLUMNS
 from cskd_pipeline.samples.pack import pack
 from cskd_pipeline.samples.places import Place
 from cskd_pipeline.samples.stored_ranges import stretches
-from cskd_pipeline.storage import ObjectStorage, open_storage
+from cskd_pipeline.storage import open_storage
 
 
 @pytest.fixture
@@ -33,20 +32,16 @@ def upload(s3):
 
 
 @pytest.fixture
-def requests(monkeypatch):
-    """The names of the requests that storages made; of those for bytes there is one for each range."""
-    made = []
+def requests(s3, s3_server):
+    """requests() -> those for bytes, and those for listings, that have come in since it was called before."""
 
-    def counted(name, method):
-        def count(self, *args, **options):
-            made.extend([name] * (len(args[1]) if name == "read_ranges" else 1))
-            return method(self, *args, **options)
+    def taken():
+        made = [path for method, path in s3_server.requests if method == "GET"]
+        s3_server.requests.clear()
+        listings = [path for path in made if path == f"/{s3.removeprefix('s3://')}"]
+        return len(made) - len(listings), len(listings)
 
-        return count
-
-    for name in ("read", "size", "folders", "files", "read_ranges"):
-        monkeypatch.setattr(ObjectStorage, name, counted(name, getattr(ObjectStorage, name)))
-    return made
+    return taken
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -67,19 +62,20 @@ def test_an_index_is_equal_to_that_of_a_folder(check, as_tars, upload):
 
 def test_indexing_takes_a_request_a_shard_and_a_few_listings(as_tars, upload, requests):
     address = upload(as_tars)
+    requests()
     first = open_split(address, "train")
-    assert requests.count("read_ranges") == 3 + 1, "the shards, and the class list"
-    assert len(requests) <= 12
-    requests.clear()
-    again = open_split(address, "train")
-    assert (again.folder, set(requests)) == (first.folder, {"files"})
+    of_bytes, listings = requests()
+    assert of_bytes == 3 + 1, "the shards, and the class list"
+    assert listings <= 9
+    assert open_split(address, "train").folder == first.folder
+    assert requests() == (0, 3)
 
 
 def test_images_side_by_side_share_a_request(as_tars, upload, requests):
     index = open_split(upload(as_tars), "train")
-    requests.clear()
+    requests()
     assert len(list(index.read_all(range(len(index))))) == 10
-    assert requests == ["read_ranges"] * 3
+    assert requests() == (3, 0)
 
 
 @given(st.lists(st.builds(Place, st.sampled_from("ab"), st.integers(0, 9 << 20), st.integers(0, 3 << 20)), max_size=40))
@@ -163,26 +159,18 @@ def test_a_broken_image_is_named(as_tars, upload, write_tar):
         open_split(address, "train")
 
 
-class Denied(http.server.BaseHTTPRequestHandler):
-    """Says no to everything."""
-
-    def do_GET(self):
-        self.send_response(403)
-        self.end_headers()
-        self.wfile.write(b"<Error><Code>AccessDenied</Code></Error>")
-
-    def log_message(self, *args):
-        pass
-
-
-def test_access_that_is_denied_asks_for_credentials(as_tars, upload, monkeypatch):
+def test_access_that_is_denied_asks_for_credentials(as_tars, upload, s3_server):
     address = upload(as_tars)
     index = open_split(address, "train")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        again = type(index).open(index.folder)
-        for use in (lambda: open_split(address, "train"), lambda: again.read(0), lambda: next(again.read_all([0]))):
-            with pytest.raises(RetryError, match="access is denied; give credentials"):
-                use()
-        server.shutdown()
+    s3_server.fault = lambda method, path: 403
+    for use in (lambda: open_split(address, "train"), lambda: index.read(0), lambda: next(index.read_all([0]))):
+        with pytest.raises(RetryError, match="access is denied; give credentials"):
+            use()
+
+
+def test_a_server_that_fails_now_and_then_is_asked_again(as_tars, upload, s3_server):
+    address = upload(as_tars)
+    turns = itertools.count()
+    s3_server.fault = lambda method, path: 503 if next(turns) % 5 == 1 else None
+    index = open_split(address, "train")
+    assert list(index.read_all(range(10))) == [index.read(sample) for sample in range(10)]

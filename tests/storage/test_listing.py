@@ -20,7 +20,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     found = open_storage(root)
     for name in NAMES:
         found.write(name, name.encode())
-    (tmp_path / ".writing").rmdir() if request.param == "folder" else None
     return found
 
 
