@@ -104,7 +104,9 @@ def simulate(path: Path, samples: int, seeds: int, ranks: int) -> Row:
             continue
         rows = header.rows(unit[1])
         commit = Commit(header.digest(), *unit, (rows.start, rows.stop), {}, {}, {})
-        FolderStorage.write(storage, f"seed-{unit[0]:06d}/commits/{unit[1]:06d}.json", commit.text(), durable=False)
+        FolderStorage.write(
+            storage, f"seed-{unit[0]:06d}/commits/{unit[1]:06d}.json", commit.text(), durable=False
+        )
         turn = time.perf_counter()
         queues[rank].done(unit, len(rows))
         spent += time.perf_counter() - turn
