@@ -45,13 +45,13 @@ def data_options(*, required: bool = True) -> Callable[[Command], Command]:
             required=required,
             metavar="DATA",
             help="A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, "
-            "a tar pattern, a manifest file (.yaml), or an index.",
+            "a tar pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
         ),
         click.option(
             "--data-root",
             type=click.Path(),
             metavar="FOLDER",
-            help="Folder that holds the known data set.  [default: $CSKD_DATA_ROOT]",
+            help="Folder, or address of tars, that holds the known data set.  [default: $CSKD_DATA_ROOT]",
         ),
     )
 

@@ -74,7 +74,7 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{next(_numbers)}"
+    s3_server.fault = lambda method, path: None  # the last test's may still be there
     s3_server.make_bucket(bucket)
-    s3_server.fault = lambda method, path: None
     s3_server.requests.clear()
     return f"s3://{bucket}"

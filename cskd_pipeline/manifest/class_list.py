@@ -32,16 +32,28 @@ def read_class_list(file: Path) -> tuple[str, ...]:
         DataError: it cannot be read, a line is empty, or two lines are equal in both fields.
     """
     try:
-        names = parse_class_list(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return checked_class_list(file.read_bytes(), where=str(file))
+    except OSError as error:
         raise DataError(f"class list {file} cannot be read: {error}") from error
+
+
+def checked_class_list(content: bytes, *, where: str) -> tuple[str, ...]:
+    """The class names in the content of a class list that is called `where`.
+
+    Raises:
+        DataError: it is no text, a line is empty, or two lines are equal in both fields.
+    """
+    try:
+        names = parse_class_list(content.decode())
+    except UnicodeDecodeError as error:
+        raise DataError(f"class list {where} cannot be read: {error}") from error
     if not names:
-        raise DataError(f"class list {file} is empty; line N (from 0) names class N")
+        raise DataError(f"class list {where} is empty; line N (from 0) names class N")
     lines: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name or name.startswith(" ("):
-            raise DataError(f"{file} line {number} names no class; line N (from 0) names class N")
+            raise DataError(f"{where} line {number} names no class; line N (from 0) names class N")
         if name in lines:
-            raise DataError(f"{file} names {name!r} on lines {lines[name]} and {number}; class names must differ")
+            raise DataError(f"{where} names {name!r} on lines {lines[name]} and {number}; class names must differ")
         lines[name] = number
     return names

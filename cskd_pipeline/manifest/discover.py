@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.manifest.manifest import Manifest, Split
-from cskd_pipeline.manifest.shards import SPLIT_FIELD, expand_shards, root_and_pattern
+from cskd_pipeline.manifest.root import Root, address_of, images_in_folders
+from cskd_pipeline.manifest.shards import SPLIT_FIELD, root_and_pattern
+from cskd_pipeline.manifest.stored_shards import find_shards, has_shards, storage_and_pattern
+from cskd_pipeline.storage import Storage, is_address
 
 SPLITS = ("train", "val", "test")
 
@@ -20,16 +25,10 @@ def describe_folder(folder: Path) -> Manifest:
     Raises:
         DataError: the folder holds none of these layouts.
     """
-    name = folder.absolute().name or "data"
-    shards = {split: pattern for split in SPLITS if (pattern := _shard_pattern(folder, split))}
+    name = _name_of(folder)
+    shards = _shard_splits(str(folder), (file.name for file in folder.iterdir()))
     if shards:
-        splits = {split: Split("tar", pattern) for split, pattern in shards.items()}
-        return Manifest(name, splits=splits)
-    if any(folder.glob("*.tar")):
-        raise UsageError(
-            f"{folder} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLITS)}; "
-            f"name them by a pattern such as '{folder}/*.tar'"
-        )
+        return Manifest(name, splits=shards)
     named = [split for split in SPLITS if (folder / split).is_dir()]
     if named:
         splits = {split: Split("folder", split) for split in named}
@@ -43,30 +42,40 @@ def describe_folder(folder: Path) -> Manifest:
     return Manifest(name, classes=classes, splits={"train": Split("folder", ".")})
 
 
-def describe_pattern(text: str) -> tuple[Manifest, Path]:
+def describe_storage(storage: Storage) -> Manifest:
+    """The manifest of a folder of shards `<split>-*.tar` in object storage.
+
+    Raises:
+        UsageError: it holds folders, or tars of other names.
+        DataError: it holds none of either, or there is no such bucket.
+    """
+    names = (file.name for file in storage.files(deep=False))
+    shards = _shard_splits(storage.address, names)
+    if shards:
+        return Manifest(_name_of(storage), splits=shards)
+    if storage.folders():
+        raise images_in_folders(storage.address)
+    raise DataError(f"{storage.address} holds no data set: expected shards called <split>-*.tar")
+
+
+def describe_pattern(text: str) -> tuple[Manifest, Root]:
     """The manifest of a shard pattern and its root.
 
     With `{split}` in it the splits are those that match files; without, the whole is called "train".
 
     Raises:
-        UsageError, DataError: as `expand_shards`, or no split matches a file.
+        UsageError, DataError, RetryError: as `find_shards`, or no split matches a file.
     """
-    root, pattern = root_and_pattern(text)
-    name = root.absolute().name or "data"
+    root: Root
+    root, pattern = storage_and_pattern(text) if is_address(text) else root_and_pattern(text)
     if SPLIT_FIELD not in text:
-        expand_shards(root, pattern)
-        return Manifest(name, splits={"train": Split("tar", pattern)}), root
-    found = {}
-    for split in SPLITS:
-        candidate = pattern.replace(SPLIT_FIELD, split)
-        try:
-            expand_shards(root, candidate)
-        except DataError:
-            continue
-        found[split] = Split("tar", candidate)
+        find_shards(root, pattern)
+        return Manifest(_name_of(root), splits={"train": Split("tar", pattern)}), root
+    candidates = {split: pattern.replace(SPLIT_FIELD, split) for split in SPLITS}
+    found = {split: Split("tar", candidate) for split, candidate in candidates.items() if has_shards(root, candidate)}
     if not found:
         raise DataError(f"{text!r} matches no file for split {', '.join(SPLITS)}; check the folder and the pattern")
-    return Manifest(name, splits=found), root
+    return Manifest(_name_of(root), splits=found), root
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -74,8 +83,22 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _shard_pattern(folder: Path, split: str) -> str | None:
-    for pattern in (f"{split}-*.tar", f"{split}_*.tar", f"{split}.tar"):
-        if any(folder.glob(pattern)):
-            return pattern
-    return None
+def _shard_splits(folder: str, names: Iterable[str]) -> dict[str, Split]:
+    """The splits that the files of a folder are named for; none where it has no tar."""
+    tars = [name for name in names if name.endswith(".tar")]
+    splits = {}
+    for split in SPLITS:
+        patterns = (f"{split}-*.tar", f"{split}_*.tar", f"{split}.tar")
+        named = [pattern for pattern in patterns if any(fnmatchcase(tar, pattern) for tar in tars)]
+        if named:
+            splits[split] = Split("tar", named[0])
+    if tars and not splits:
+        raise UsageError(
+            f"{folder} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLITS)}; "
+            f"name them by a pattern such as '{folder}/*.tar'"
+        )
+    return splits
+
+
+def _name_of(root: Root) -> str:
+    return address_of(root).rpartition("/")[2] or "data"

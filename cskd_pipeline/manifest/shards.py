@@ -5,14 +5,25 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.storage import is_address
 
 SPLIT_FIELD = "{split}"
-_MAGIC = "*?[{"
+_WILD = "*?["
+_MAGIC = _WILD + "{"
+
+
+class NoShardsError(DataError):
+    """A pattern names no file, or one that is missing."""
 
 
 def is_pattern(text: str) -> bool:
     """True where `text` names tar files rather than a folder or a manifest."""
     return any(letter in text for letter in _MAGIC) or ".tar" in PurePath(text).suffixes
+
+
+def is_wild(text: str) -> bool:
+    """Whether `text` may name more than one file."""
+    return any(letter in text for letter in _WILD)
 
 
 def root_and_pattern(text: str) -> tuple[Path, str]:
@@ -24,33 +35,43 @@ def root_and_pattern(text: str) -> tuple[Path, str]:
     return Path(*parts[:fixed]), str(PurePath(*parts[fixed:]))
 
 
-def expand_shards(root: Path, pattern: str) -> list[Path]:
-    """The files under `root` that `pattern` names, sorted within each brace alternative.
-
-    `{000..009}` and `{a,b}` are expanded first; every alternative without a wildcard must exist.
+def alternatives(pattern: str) -> list[str]:
+    """What the braces of a pattern stand for, such as `{000..009}` and `{a,b}`.
 
     Raises:
-        UsageError: the braces do not balance, or the pattern is an address rather than a path.
-        DataError: a file that the braces name is missing, or nothing matches.
+        UsageError: they do not balance, or the pattern is an address.
     """
     from braceexpand import braceexpand
 
-    if "://" in pattern or ":/" in str(root):
-        raise UsageError(f"{pattern!r} is an address; only local tar files are read: copy the shards to a disk first")
+    if is_address(pattern):
+        raise UsageError(
+            f"{pattern!r} is an address; the path of a split is relative to the root: give that one (root)"
+        )
     try:
-        alternatives = list(braceexpand(pattern))
+        return list(braceexpand(pattern))
     except ValueError as error:
         raise UsageError(f"the braces of pattern {pattern!r} do not balance") from error
+
+
+def expand_shards(root: Path, pattern: str) -> list[Path]:
+    """The files under `root` that `pattern` names, sorted within each brace alternative.
+
+    Braces are expanded first; every alternative without a wildcard must exist.
+
+    Raises:
+        UsageError: as `alternatives`.
+        NoShardsError: a file that the braces name is missing, or nothing matches.
+    """
     found: dict[Path, None] = {}
-    for alternative in alternatives:
-        if any(letter in alternative for letter in "*?["):
+    for alternative in alternatives(pattern):
+        if is_wild(alternative):
             folder, rest = root_and_pattern(str(root / alternative))
             matches = sorted(folder.glob(rest))
         elif (root / alternative).is_file():
             matches = [root / alternative]
         else:
-            raise DataError(f"{root / alternative} does not exist, but the pattern {pattern!r} names it")
+            raise NoShardsError(f"{root / alternative} does not exist, but the pattern {pattern!r} names it")
         found.update(dict.fromkeys(matches))
     if not found:
-        raise DataError(f"no file under {root.absolute()} matches {pattern!r}; check the folder and the pattern")
+        raise NoShardsError(f"no file under {root.absolute()} matches {pattern!r}; check the folder and the pattern")
     return list(found)

@@ -1,4 +1,4 @@
-"""From what the user typed for `--data` to a manifest and the folder that holds it."""
+"""From what the user typed for `--data` to a manifest and the place that holds it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 from cskd_pipeline.errors import DataError, UsageError, nearest
 from cskd_pipeline.manifest.catalogue import load_manifest, manifest_names, read_manifest
-from cskd_pipeline.manifest.discover import SPLITS, describe_folder, describe_pattern
+from cskd_pipeline.manifest.discover import SPLITS, describe_folder, describe_pattern, describe_storage
 from cskd_pipeline.manifest.manifest import Manifest, Split
-from cskd_pipeline.manifest.shards import SPLIT_FIELD, expand_shards, is_pattern
+from cskd_pipeline.manifest.root import Root, folder_below, images_in_folders, root_at
+from cskd_pipeline.manifest.shards import SPLIT_FIELD, is_pattern
+from cskd_pipeline.manifest.stored_shards import has_shards
+from cskd_pipeline.storage import is_address, open_storage
 
 ROOT_VARIABLE = "CSKD_DATA_ROOT"
 
@@ -21,13 +24,20 @@ class DataSource:
 
     Attributes:
         manifest: what the data set is.
-        root: the folder that the splits' paths are relative to.
+        root: the folder, or the address in object storage, that the splits' paths are relative to.
         unsplit: True for a shard pattern without `{split}`: it is whichever split is asked for.
+
+    Raises:
+        UsageError: images in class folders would have to be read from object storage.
     """
 
     manifest: Manifest
-    root: Path
+    root: Root
     unsplit: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.root, Path) and any(s.source == "folder" for s in self.manifest.splits.values()):
+            raise images_in_folders(f"{self.manifest.name!r} in {self.root.address}")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -60,14 +70,16 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
     """The data set that `text` names.
 
     Args:
-        text: the name of a shipped manifest, a manifest file (`.yaml`), a folder, or a pattern of tar shards.
-        root: for a manifest's name, the folder in which the set lies, as ROOT/NAME or directly; default
-            `$CSKD_DATA_ROOT`. For a manifest file without `root:`, the folder that its paths are relative to;
-            default the file's own.
+        text: the name of a shipped manifest, a manifest file (`.yaml`), a folder, a pattern of tar shards, or the
+            address of a folder or pattern of them in object storage.
+        root: for a manifest's name, the folder or address where the set lies, as ROOT/NAME or directly; default
+            `$CSKD_DATA_ROOT`. For a manifest file without `root:`, what its paths are relative to; default the file's
+            own folder.
 
     Raises:
-        UsageError: nothing is called `text`, or a root is needed and not given.
+        UsageError: nothing is called `text`, a root is needed and not given, or an address is of no known kind.
         DataError: the folder does not hold the set.
+        RetryError: object storage refuses or is out of reach.
     """
     if not text:
         raise UsageError("the data set is empty text; give a manifest's name, a folder or a tar pattern")
@@ -77,21 +89,27 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
         return DataSource(manifest, _root_of(manifest, root))
     path = Path(text).expanduser()
     if path.suffix in (".yaml", ".yml"):
+        if is_address(text):
+            raise UsageError(f"{text!r}: manifests are read from a disk; copy it there (its root may be an address)")
         manifest, own_root = read_manifest(path)
         if own_root is not None:
-            return DataSource(manifest, path.parent / Path(own_root).expanduser())
-        return DataSource(manifest, path.parent if root is None else Path(root))
+            own = root_at(own_root)
+            return DataSource(manifest, path.parent / own if isinstance(own, Path) else own)
+        return DataSource(manifest, path.parent if root is None else root_at(root))
+    if is_address(text) and not is_pattern(text):
+        storage = open_storage(text)
+        return DataSource(describe_storage(storage), storage)
     if path.is_dir():
         return DataSource(describe_folder(path), path)
     if is_pattern(text):
-        manifest, pattern_root = describe_pattern(str(path))
+        manifest, pattern_root = describe_pattern(text if is_address(text) else str(path))
         return DataSource(manifest, pattern_root, unsplit=SPLIT_FIELD not in text)
     raise UsageError(
         f"{text!r} is no folder, tar pattern or manifest{nearest(text, known)}; known manifests: {', '.join(known)}"
     )
 
 
-def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Path:
+def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Root:
     if all(split.source == "generated" for split in manifest.splits.values()):
         return Path()
     given = root if root is not None else os.environ.get(ROOT_VARIABLE)
@@ -100,21 +118,24 @@ def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Path:
             f"where does {manifest.name!r} lie? Give its root (--data-root) or set {ROOT_VARIABLE} "
             f"(for a folder that happens to have this name, write ./{manifest.name})"
         )
-    base = Path(given).expanduser()
-    for candidate in (base / manifest.name, base):
+    base = root_at(given)
+    candidates = folder_below(base, manifest.name), base
+    for candidate in candidates:
         if any(_is_there(candidate, split) for split in manifest.splits.values()):
             return candidate
     expected = ", ".join(split.path for split in manifest.splits.values())
     raise DataError(
-        f"{manifest.name!r} was not found in {base / manifest.name} or {base}: expected {expected} inside. "
+        f"{manifest.name!r} was not found in {' or '.join(map(_shown, candidates))}: expected {expected} inside. "
         f"How to get it: {' '.join(manifest.notes.split())}"
     )
 
 
-def _is_there(root: Path, split: Split) -> bool:
-    if split.source == "folder":
-        return (root / split.path).is_dir()
-    try:
-        return bool(expand_shards(root, split.path))
-    except DataError:
-        return False
+def _is_there(root: Root, split: Split) -> bool:
+    if split.source != "folder":
+        return has_shards(root, split.path)
+    # In object storage it is refused later, wherever it lies.
+    return not isinstance(root, Path) or (root / split.path).is_dir()
+
+
+def _shown(root: Root) -> str:
+    return str(root) if isinstance(root, Path) else root.address

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from cskd_pipeline.crops.evaluation import evaluation_crop
 from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.errors import CskdError
-from cskd_pipeline.replay.loader import as_is, leave_signals_to_the_parent
+from cskd_pipeline.replay.loader import as_is
+from cskd_pipeline.replay.worker_start import leave_signals_to_the_parent, start_method
 from cskd_pipeline.samples import SampleIndex
 
 
@@ -49,6 +50,7 @@ class EvaluationSet:
 
         Raises:
             DataError: an image cannot be read; names it.
+            RetryError: object storage refuses or is out of reach.
         """
         mean, std = (torch.tensor(x, device=self.device)[:, None, None] for x in (self.mean, self.std))
         mine = np.arange(self.rank, len(self.index), self.world)
@@ -60,6 +62,7 @@ class EvaluationSet:
             num_workers=self.workers,
             collate_fn=as_is,
             worker_init_fn=leave_signals_to_the_parent if self.workers else None,
+            multiprocessing_context=start_method(self.index) if self.workers else None,
         )
         for loaded in loader:
             if isinstance(loaded, CskdError):
@@ -73,10 +76,11 @@ class _Centres(Dataset[Any]):
         self.index, self.size, self.crop_pct = index, size, crop_pct
 
     def __getitem__(self, samples: Any) -> tuple[Tensor, Tensor] | CskdError:
+        images = self.index.read_all(samples.tolist())
         try:
             crops = [
-                evaluation_crop(self.index.decode(sample), size=self.size, crop_pct=self.crop_pct)
-                for sample in samples.tolist()
+                evaluation_crop(self.index.decode(sample, image), size=self.size, crop_pct=self.crop_pct)
+                for sample, image in zip(samples.tolist(), images, strict=True)
             ]
         except CskdError as error:
             return error

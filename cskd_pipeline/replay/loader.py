@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import signal
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from cskd_pipeline.records.memory import ReusedMemory
 from cskd_pipeline.replay.making import CropMaker, Order, PixelSlots
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.replay.pieces import Piece, pieces
+from cskd_pipeline.replay.worker_start import leave_signals_to_the_parent, start_method
 from cskd_pipeline.samples import SampleIndex
 
 PIECE = 64
@@ -75,6 +75,7 @@ class CropLoader:
         """
         self._index, self._recipe, self._workers, self._ahead = index, recipe, workers, ahead
         self._augment = augment
+        self._start_method = start_method(index) if workers else None
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
         self._finished = ReusedMemory()
         self._wanted = _Wanted()
@@ -89,7 +90,7 @@ class CropLoader:
 
         Raises:
             DataError: an image cannot be read or decoded; names it.
-            RetryError: a worker process was killed.
+            RetryError: a worker process was killed, or object storage refuses or is out of reach.
         """
         draws = _drawn(iter(batches), self._recipe, self._index)
         first = next(draws, None)
@@ -139,6 +140,7 @@ class CropLoader:
             persistent_workers=self._workers > 0,
             prefetch_factor=per_worker if self._workers else None,
             worker_init_fn=leave_signals_to_the_parent if self._workers else None,
+            multiprocessing_context=self._start_method,
         )
         self._end = weakref.finalize(self, _end_workers, made)
         return _Started(made, slots)
@@ -274,14 +276,3 @@ def _end_workers(loader: DataLoader[Answer]) -> None:
 def as_is(made: Any) -> Any:
     """The object itself: nothing is left to collate."""
     return made
-
-
-_GRACE_S = 15
-"""How long a worker serves on after SIGTERM: enough for the parent to end an update and write a checkpoint."""
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Let the parent decide what is finished: Ctrl-C and a scheduler's SIGTERM reach the whole process group."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not ignored for good: it is also how Python ends a worker that is left over when the parent exits.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_S))

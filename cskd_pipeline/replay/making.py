@@ -66,10 +66,11 @@ class CropMaker(Dataset[Any]):
         draws_n, pixels = order.draws_n, self._slots[order.slot]
         samples = draws_n["sample"]
         starts = np.flatnonzero(np.diff(samples, prepend=-1)).tolist()
+        encoded = self._index.read_all(samples[starts].tolist())
         try:
-            for start, stop in itertools.pairwise([*starts, len(draws_n)]):
+            for (start, stop), image in zip(itertools.pairwise([*starts, len(draws_n)]), encoded, strict=True):
                 boxes = [Box(*(int(draw[edge]) for edge in Box._fields)) for draw in draws_n[start:stop]]
-                parts = self._index.decode_parts(int(samples[start]), boxes)
+                parts = self._index.decode_parts(int(samples[start]), boxes, image)
                 for row, part in enumerate(parts, start):
                     pixels[row] = render_region(part, draws_n[row], self._recipe, augment=self._augment)
         except CskdError as error:

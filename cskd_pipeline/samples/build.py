@@ -9,9 +9,10 @@ import numpy as np
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
 from cskd_pipeline.manifest import DataSource, Split
-from cskd_pipeline.manifest.shards import expand_shards
+from cskd_pipeline.manifest.root import address_of
 from cskd_pipeline.records.frozen import digest_json
 from cskd_pipeline.samples.cache import cache_folder
+from cskd_pipeline.samples.data_file import class_list_beside, class_names, shard_files
 from cskd_pipeline.samples.fingerprint import fingerprint
 from cskd_pipeline.samples.folder_listing import list_folder
 from cskd_pipeline.samples.index_files import FORMAT_VERSION, HEADER_NAME, Columns, write_index
@@ -19,6 +20,7 @@ from cskd_pipeline.samples.listing import Listing
 from cskd_pipeline.samples.measure import Progress, measure
 from cskd_pipeline.samples.sample_index import SampleIndex, canonical_order, order_digest
 from cskd_pipeline.samples.shapes import TRAIN_IMAGES, VAL_IMAGES, write_shapes
+from cskd_pipeline.samples.stored_ranges import REQUESTS
 from cskd_pipeline.samples.tar_listing import list_tars
 
 
@@ -40,14 +42,14 @@ def build_index(
         split: the split's name.
         out: the index's folder (an index there is replaced); default: its place in the cache.
         check: decode every image completely, instead of reading its header.
-        workers: threads that read headers.
+        workers: threads that read headers; more are used where images lie in object storage.
         progress: called with (done, total) images.
 
     Raises:
         UsageError: the split is unknown, or `out` holds something else.
         DataError: the data is incomplete, damaged, or not what the manifest says.
         MismatchError: the manifest names another digest.
-        RetryError: the index, or generated data, cannot be written.
+        RetryError: the index, or generated data, cannot be written; or object storage refuses or is out of reach.
     """
     if out is not None and out.exists() and not (out / HEADER_NAME).is_file() and any(out.iterdir()):
         raise UsageError(f"{out} exists and is no index; name another folder or remove it")
@@ -55,7 +57,9 @@ def build_index(
     spec = source.split(split)
     stamp = fingerprint(source.root, spec)  # before listing: a change during the build shows at the next opening
     folder = out if out is not None else index_folder(source, split, stamp=stamp)
-    listing = _list(source, spec)
+    if not isinstance(source.root, Path):
+        workers = max(workers, REQUESTS)
+    listing = _list(source, spec, workers=workers, progress=progress)
     _check_listing(listing, source=source, split=split, spec=spec)
     sizes = measure(source.root, listing, check=check, workers=workers, progress=progress)
     order = canonical_order(listing.keys)
@@ -83,7 +87,7 @@ def build_index(
         "samples": len(keys),
         "digest": digest,
         "source": spec.source,
-        "root": str(source.root.absolute()),
+        "root": address_of(source.root),
         "path": spec.path,
         "fingerprint": stamp,
         "classes": list(listing.classes),
@@ -114,21 +118,29 @@ def index_folder(source: DataSource, split: str, *, stamp: str) -> Path:
         RetryError: the cache cannot be written.
     """
     state = digest_json(
-        [FORMAT_VERSION, source.manifest.to_json(), str(source.root.absolute()), source.split(split).path, stamp]
+        [FORMAT_VERSION, source.manifest.to_json(), address_of(source.root), source.split(split).path, stamp]
     )
     readable = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in source.manifest.name)
     return cache_folder("index") / f"{readable}-{split}-{state}"
 
 
-def _list(source: DataSource, spec: Split) -> Listing:
+def _list(source: DataSource, spec: Split, *, workers: int, progress: Progress | None) -> Listing:
+    root, classes = source.root, source.manifest.classes
     if spec.source == "folder":
-        return list_folder(source.root, spec.path, classes=source.manifest.classes)
-    return list_tars(source.root, expand_shards(source.root, spec.path), classes=source.manifest.classes)
+        assert isinstance(root, Path), "a source refuses it"
+        return list_folder(root, spec.path, classes=classes)
+    shards = shard_files(root, spec.path)
+    if not classes and (named := class_list_beside(root, shards[0])):
+        classes = class_names(named)
+    if isinstance(root, Path):
+        return list_tars(shards, classes=classes)
+    # One pass over what takes long to come, many shards at a time.
+    return list_tars(shards, classes=classes, measure=True, threads=workers, progress=progress)
 
 
 def _check_listing(listing: Listing, *, source: DataSource, split: str, spec: Split) -> None:
     found = len(listing.keys)
-    where = f"{source.manifest.name} {split} in {source.root.absolute()}"
+    where = f"{source.manifest.name} {split} in {address_of(source.root)}"
     if not found:
         raise DataError(f"{where} holds no image; check the path {spec.path!r}")
     if spec.count is not None and found != spec.count:

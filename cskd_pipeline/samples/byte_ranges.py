@@ -1,15 +1,16 @@
-"""Random access to parts of files that threads, forked workers and spawned workers can share."""
+"""Random access to parts of local files that threads, forked workers and spawned workers can share."""
 
 from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.samples.places import CHANGED, Place
 
 _MOST_OPEN = 256
-_CHANGED = "the data changed after it was indexed: restore it, or index it again"
 
 
 class ByteRanges:
@@ -19,59 +20,70 @@ class ByteRanges:
     usual limit of 1,024; those beyond it are opened for every read.
     """
 
-    def __init__(self) -> None:
-        self._open: dict[Path, int] = {}
+    def __init__(self, root: Path) -> None:
+        """Files below `root`."""
+        self._root = root
+        self._open: dict[str, int] = {}
         weakref.finalize(self, _close_all, self._open)
 
-    def read(self, file: Path, offset: int, length: int) -> bytes:
-        """`length` bytes of `file` from `offset`.
-
-        Raises:
-            DataError: the file is gone or cannot be read, or it ends before.
-        """
+    def read(self, place: Place) -> bytes:
+        """See `ImageReader`."""
+        name, offset, length = place
         try:
-            descriptor = self._open.get(file)
+            descriptor = self._open.get(name)
             if descriptor is not None:
                 data = os.pread(descriptor, length, offset)
             elif len(self._open) < _MOST_OPEN:
-                descriptor = self._kept(file)
+                descriptor = self._kept(name)
                 data = os.pread(descriptor, length, offset)
             else:
-                with file.open("rb") as opened:
+                with (self._root / name).open("rb") as opened:
                     data = os.pread(opened.fileno(), length, offset)
         except FileNotFoundError as error:
-            raise DataError(f"{file} is gone; {_CHANGED}") from error
+            raise DataError(f"{self._root / name} is gone; {CHANGED}") from error
         except OSError as error:
-            raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+            raise DataError(f"{self._root / name} cannot be read: {error.strerror or error}") from error
         if len(data) != length:
-            raise DataError(f"{file} gave {len(data)} of {length} bytes at {offset}; {_CHANGED}")
+            raise DataError(f"{self._root / name} gave {len(data)} of {length} bytes at {offset}; {CHANGED}")
         return data
 
-    def _kept(self, file: Path) -> int:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        kept = self._open.setdefault(file, descriptor)
+    def read_all(self, places: Sequence[Place]) -> Iterator[bytes]:
+        """See `ImageReader`; one after another."""
+        return map(self.read, places)
+
+    def _kept(self, name: str) -> int:
+        descriptor = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
+        kept = self._open.setdefault(name, descriptor)
         if kept != descriptor:
             os.close(descriptor)  # another thread was quicker
         return kept
 
 
-def read_whole(file: Path, length: int) -> bytes:
-    """The contents of `file`, which must be `length` bytes long.
+class WholeFiles:
+    """Reads files that each hold one image and nothing else."""
 
-    Raises:
-        DataError: the file is gone, cannot be read, or has another length.
-    """
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{file} is gone; {_CHANGED}") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    if len(data) != length:
-        raise DataError(f"{file} has {len(data)} bytes, {length} when indexed; {_CHANGED}")
-    return data
+    def __init__(self, root: Path) -> None:
+        """Files below `root`."""
+        self._root = root
+
+    def read(self, place: Place) -> bytes:
+        """See `ImageReader`; also an error where the file is longer."""
+        file = self._root / place.file
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError as error:
+            raise DataError(f"{file} is gone; {CHANGED}") from error
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+        if len(data) != place.length:
+            raise DataError(f"{file} has {len(data)} bytes, {place.length} when indexed; {CHANGED}")
+        return data
+
+    def read_all(self, places: Sequence[Place]) -> Iterator[bytes]:
+        """See `ImageReader`; one after another."""
+        return map(self.read, places)
 
 
-def _close_all(descriptors: dict[Path, int]) -> None:
+def _close_all(descriptors: dict[str, int]) -> None:
     for descriptor in descriptors.values():
         os.close(descriptor)

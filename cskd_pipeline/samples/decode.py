@@ -18,6 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from cskd_pipeline.errors import DataError
 
 # Told apart by content, not by name: ImageNet holds a PNG that is called .JPEG.
+HEADER_BYTES = 16 << 10
+"""From so many bytes of an image `image_size` mostly tells its size."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _DIRECT = ("RGB", "L", "1", "CMYK", "YCbCr", "LA", "RGBA", "RGBX")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from cskd_pipeline.samples.places import Place
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -17,6 +19,7 @@ class Listing:
         keys, labels: one a sample.
         file_ids: position of the sample's file in `files`.
         offsets, lengths: where its image lies in the file, in bytes.
+        sizes: (height, width) of its image, or None where that is not known yet.
     """
 
     classes: tuple[str, ...]
@@ -26,16 +29,24 @@ class Listing:
     file_ids: list[int] = dataclasses.field(default_factory=list)
     offsets: list[int] = dataclasses.field(default_factory=list)
     lengths: list[int] = dataclasses.field(default_factory=list)
+    sizes: list[tuple[int, int] | None] = dataclasses.field(default_factory=list)
 
     def add_file(self, name: str) -> int:
         """Registers a data file and returns its id."""
         self.files.append(name)
         return len(self.files) - 1
 
-    def add(self, key: str, *, label: int, file_id: int, offset: int, length: int) -> None:
+    def place(self, row: int) -> Place:
+        """Where a sample's image lies."""
+        return Place(self.files[self.file_ids[row]], self.offsets[row], self.lengths[row])
+
+    def add(
+        self, key: str, *, label: int, file_id: int, offset: int, length: int, size: tuple[int, int] | None = None
+    ) -> None:
         """Appends one sample."""
         self.keys.append(key)
         self.labels.append(label)
         self.file_ids.append(file_id)
         self.offsets.append(offset)
         self.lengths.append(length)
+        self.sizes.append(size)

@@ -4,48 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.samples.byte_ranges import ByteRanges
-from cskd_pipeline.samples.decode import bombs_are_errors, decode_rgb, image_size
+from cskd_pipeline.manifest.root import Root, location
+from cskd_pipeline.samples.decode import HEADER_BYTES, bombs_are_errors, decode_rgb, image_size
+from cskd_pipeline.samples.image_reader import ImageReader, image_reader
 from cskd_pipeline.samples.listing import Listing
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 _CHUNK = 128
-_HEADER_BYTES = 16 << 10
 _SHOWN = 5
 
 
 def measure(
-    root: Path, listing: Listing, *, check: bool, workers: int, progress: Progress | None = None
+    root: Root, listing: Listing, *, check: bool, workers: int, progress: Progress | None = None
 ) -> NDArray[np.int32]:
     """int32 [S, 2], height and width in stored pixels of every sample, in the listing's order.
 
     Args:
         root: the data set's root.
-        listing: what to measure.
+        listing: what to measure; the sizes that it knows are taken from it.
         check: decode every image completely, instead of reading its header.
         workers: reading threads; what they hide is the latency of storage.
         progress: called now and then.
 
     Raises:
         DataError: images are broken; the message names the first of them in the listing's order.
+        RetryError: object storage refuses or is out of reach.
     """
     total = len(listing.keys)
     sizes = np.empty((total, 2), dtype=np.int32)
-    ranges = ByteRanges()
+    reader = image_reader(root)
 
     def measure_chunk(start: int) -> list[str]:
         broken = []
         for row in range(start, min(start + _CHUNK, total)):
             try:
-                sizes[row] = _measure_one(root, listing, row, ranges, check=check)
+                known = None if check else listing.sizes[row]
+                sizes[row] = known or _measure_one(root, listing, row, reader, check=check)
             except DataError as error:
                 broken.append(str(error))
         return broken
@@ -66,16 +67,15 @@ def measure(
     return sizes
 
 
-def _measure_one(root: Path, listing: Listing, row: int, ranges: ByteRanges, *, check: bool) -> tuple[int, int]:
-    file = root / listing.files[listing.file_ids[row]]
-    offset, length = listing.offsets[row], listing.lengths[row]
-    name = f"sample {listing.keys[row]!r} of {file}"
+def _measure_one(root: Root, listing: Listing, row: int, reader: ImageReader, *, check: bool) -> tuple[int, int]:
+    place = listing.place(row)
+    name = f"sample {listing.keys[row]!r} of {location(root, place.file)}"
     if check:
-        height, width, _ = decode_rgb(ranges.read(file, offset, length), name=name).shape
+        height, width, _ = decode_rgb(reader.read(place), name=name).shape
         return height, width
-    start = ranges.read(file, offset, min(length, _HEADER_BYTES))
+    start = reader.read(place._replace(length=min(place.length, HEADER_BYTES)))
     try:
         return image_size(start, name=name)
     except DataError:
         # The header may lie behind a large colour profile or preview.
-        return image_size(ranges.read(file, offset, length), name=name)
+        return image_size(reader.read(place), name=name)

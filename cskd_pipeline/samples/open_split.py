@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.manifest import Split, resolve_data
+from cskd_pipeline.manifest.root import address_of
 from cskd_pipeline.samples.build import build_index, index_folder, on_disk
 from cskd_pipeline.samples.fingerprint import fingerprint
 from cskd_pipeline.samples.index_files import HEADER_NAME
@@ -26,8 +27,8 @@ def open_split(
     A cached index is used while the data files are as they were; a damaged or outdated one is built anew.
 
     Args:
-        data: a manifest's name, a manifest file, a folder, a tar pattern (see `resolve_data`), or the folder of an
-            index that `build_index` made, which is never rebuilt.
+        data: a manifest's name, a manifest file, a folder, a tar pattern, an address (see `resolve_data`), or the
+            folder of an index that `build_index` made, which is never rebuilt.
         split: the split's name.
         root: as in `resolve_data`.
         progress: called with (done, total) images where the index is built.
@@ -59,7 +60,6 @@ def open_index(folder: Path) -> SampleIndex:
     """
     index = SampleIndex.open(folder)
     if fingerprint(index.root, Split(index.source, index.pattern)) != index.fingerprint:
-        raise DataError(
-            f"index {folder} is older than the data in {index.root}, which has changed since; build it again"
-        )
+        where = address_of(index.root)
+        raise DataError(f"index {folder} is older than the data in {where}, which has changed since; build it again")
     return index

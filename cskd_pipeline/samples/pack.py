@@ -16,6 +16,8 @@ from cskd_pipeline.samples.sample_index import SampleIndex
 
 SHARD_SAMPLES = 8192
 
+_AT_A_TIME = 64
+
 _SUFFIXES = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
 
 
@@ -55,9 +57,12 @@ def pack(
         for start in range(0, len(index), shard_samples):
             partial = folder / f"{index.split}-{start // shard_samples:06d}.tar.partial"
             with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
-                for sample in range(start, min(start + shard_samples, len(index))):
-                    _add(archive, index, sample)
-                    progress(sample + 1, len(index))
+                stop = min(start + shard_samples, len(index))
+                for first in range(start, stop, _AT_A_TIME):
+                    portion = range(first, min(first + _AT_A_TIME, stop))
+                    for sample, data in zip(portion, index.read_all(portion), strict=True):
+                        _add(archive, index, sample, data)
+                        progress(sample + 1, len(index))
             written.append(partial)
         # At the end, so that what was interrupted is not taken for the whole split.
         return [partial.rename(partial.with_suffix("")) for partial in written]
@@ -67,8 +72,8 @@ def pack(
         ) from error
 
 
-def _add(archive: tarfile.TarFile, index: SampleIndex, sample: int) -> None:
-    key, data = index.key(sample), index.read(sample)
+def _add(archive: tarfile.TarFile, index: SampleIndex, sample: int, data: bytes) -> None:
+    key = index.key(sample)
     if "." in PurePosixPath(key).name:
         raise DataError(f"sample {key!r} has a dot in its name, which ends a key in a tar; rename the image")
     suffix = _SUFFIXES.get(data[:2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.samples.byte_ranges import ByteRanges, read_whole
+from cskd_pipeline.manifest.root import location, root_at
 from cskd_pipeline.samples.decode import decode_rgb
+from cskd_pipeline.samples.image_reader import image_reader
 from cskd_pipeline.samples.index_files import check_columns, identity, map_columns, read_header
 from cskd_pipeline.samples.jpeg import Box, decode_parts
+from cskd_pipeline.samples.places import Place
 
 
 class SampleIndex:
@@ -46,7 +48,7 @@ class SampleIndex:
         self.digest: str = header["digest"]
         self.fingerprint: str = header["fingerprint"]
         self.source: str = header["source"]
-        self.root = Path(header["root"])
+        self.root = root_at(header["root"])
         self.pattern: str = header["path"]
         self.keys: NDArray[np.bytes_] = columns["keys"]
         self.labels: NDArray[np.int64] = columns["labels"]
@@ -57,7 +59,7 @@ class SampleIndex:
         self.widths: NDArray[np.int32] = columns["widths"]
         self.files: NDArray[np.bytes_] = columns["files"]
         self._identity = identity(header)
-        self._ranges = ByteRanges()
+        self._images = image_reader(self.root, whole=self.source == "folder")
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -87,53 +89,75 @@ class SampleIndex:
         """The sample's key."""
         return bytes(self.keys[sample]).decode()
 
-    def file(self, sample: int) -> Path:
-        """The data file that holds the sample's image."""
-        return self.root / bytes(self.files[self.file_ids[sample]]).decode()
+    @property
+    def remote(self) -> bool:
+        """Whether the images lie in object storage, which a process forked from one that used it cannot read."""
+        return not isinstance(self.root, Path)
+
+    def file(self, sample: int) -> Path | str:
+        """Path or URL of the data file that holds the sample's image."""
+        return location(self.root, self._place(sample).file)
 
     def read(self, sample: int) -> bytes:
         """The sample's encoded image.
 
         Raises:
             DataError: its file is gone or not as it was indexed.
+            RetryError: object storage refuses or is out of reach.
         """
-        file, length = self.file(sample), int(self.lengths[sample])
         try:
-            if self.source == "folder":
-                return read_whole(file, length)
-            return self._ranges.read(file, int(self.offsets[sample]), length)
+            return self._images.read(self._place(sample))
         except DataError as error:
             raise DataError(f"sample {self.key(sample)!r}: {error}") from error
 
-    def decode(self, sample: int) -> NDArray[np.uint8]:
+    def read_all(self, samples: Sequence[int]) -> Iterator[bytes]:
+        """As `read`, for each in order; from object storage they come together, and are kept until they are taken."""
+        encoded = self._images.read_all([self._place(sample) for sample in samples])
+        for sample in samples:
+            try:
+                image = next(encoded)
+            except DataError as error:
+                raise DataError(f"sample {self.key(sample)!r}: {error}") from error
+            yield image
+
+    def decode(self, sample: int, encoded: bytes | None = None) -> NDArray[np.uint8]:
         """The sample's pixels, uint8 [h, w, 3] RGB as stored; see `decode_rgb`.
 
+        Args:
+            sample: which.
+            encoded: what `read` gives of it, where that was done already.
+
         Raises:
-            DataError: as `read`, or the image is damaged or not the one that was indexed.
+            DataError, RetryError: as `read`, or the image is damaged or not the one that was indexed.
         """
         name = f"sample {self.key(sample)!r} of {self.file(sample)}"
-        pixels = decode_rgb(self.read(sample), name=name)
+        pixels = decode_rgb(self.read(sample) if encoded is None else encoded, name=name)
         expected = (int(self.heights[sample]), int(self.widths[sample]))
         if pixels.shape[:2] != expected:
             raise DataError(f"{name}: is {pixels.shape[:2]}, {expected} (h, w) when indexed; index the data again")
         return pixels
 
-    def decode_parts(self, sample: int, boxes: Sequence[Box]) -> list[NDArray[np.uint8]]:
+    def decode_parts(self, sample: int, boxes: Sequence[Box], encoded: bytes | None = None) -> list[NDArray[np.uint8]]:
         """Those pixels of `decode` that lie in each box, uint8 [box.height, box.width, 3]; read and decoded once.
 
         Raises:
-            DataError: as `decode`; damage that does not reach the boxes may go unnoticed.
+            DataError, RetryError: as `decode`; damage that does not reach the boxes may go unnoticed.
         """
         size = (int(self.heights[sample]), int(self.widths[sample]))
-        parts = decode_parts(self.read(sample), boxes, size=size)
+        encoded = self.read(sample) if encoded is None else encoded
+        parts = decode_parts(encoded, boxes, size=size)
         if parts is None:
-            whole = self.decode(sample)
+            whole = self.decode(sample, encoded)
             parts = [whole[box.rows, box.columns] for box in boxes]
         return parts
 
     def class_counts(self) -> NDArray[np.int64]:
         """int64 [C], the number of samples of every class."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    def _place(self, sample: int) -> Place:
+        file = bytes(self.files[self.file_ids[sample]]).decode()
+        return Place(file, int(self.offsets[sample]), int(self.lengths[sample]))
 
 
 def canonical_order(keys: list[str]) -> NDArray[np.int64]:

@@ -6,14 +6,18 @@ As in WebDataset, a member's key ends at the first dot of its last path componen
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.manifest import read_class_list
+from cskd_pipeline.samples.data_file import DataFile
+from cskd_pipeline.samples.decode import HEADER_BYTES, bombs_are_errors, image_size
 from cskd_pipeline.samples.listing import IMAGE_SUFFIXES, Listing
+from cskd_pipeline.samples.measure import Progress
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _LONGEST_LABEL = 20
@@ -23,79 +27,105 @@ _LONGEST_LABEL = 20
 class _Parts:
     image: tarfile.TarInfo | None = None
     label: int | None = None
+    size: tuple[int, int] | None = None
 
 
-def list_tars(root: Path, files: list[Path], *, classes: tuple[str, ...]) -> Listing:
-    """The samples of the shards `files`, each shard's in member order.
+def list_tars(
+    shards: Sequence[DataFile],
+    *,
+    classes: tuple[str, ...],
+    measure: bool = False,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Listing:
+    """The samples of `shards`, each shard's in member order.
 
     Args:
-        root: the data set's root, to which the listed file names are relative.
-        files: the shards.
-        classes: the class names; empty: those of `classes.txt` beside the first shard, else the labels' numbers.
+        shards: the tars.
+        classes: the class names; empty: the labels' numbers.
+        measure: look into the images' headers as well, where they are read through anyway.
+        threads: shards to read at a time.
+        progress: called with the images found so far, and how many there will be if the other shards are like these.
 
     Raises:
         DataError: a shard is compressed, damaged or cut short; a label is missing, has no image, is no number or
             names no class; two samples share a key.
+        RetryError: object storage refuses or is out of reach.
     """
-    if not classes and (names := files[0].parent / "classes.txt").is_file():
-        classes = read_class_list(names)
     listing = Listing(classes)
-    file_of_key: dict[str, Path] = {}
-    for file in files:
-        file_id = listing.add_file(str(file.relative_to(root)) if file.is_relative_to(root) else str(file))
-        for key, parts in _samples(file).items():
-            where = f"sample {key!r} of {file}"
-            if parts.image is None:
-                raise DataError(f"{where} has a label ({key}.cls) and no image; repack the shard")
-            if parts.label is None:
-                raise DataError(f"{where} has an image ({parts.image.name}) and no label {key}.cls; repack the shard")
-            if classes and parts.label >= len(classes):
-                raise DataError(
-                    f"{where} has label {parts.label}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
-                )
-            if key in file_of_key:
-                raise DataError(f"{where} occurs in {file_of_key[key]} too; keys must be unique in a split")
-            file_of_key[key] = file
-            listing.add(
-                key,
-                label=parts.label,
-                file_id=file_id,
-                offset=parts.image.offset_data,
-                length=parts.image.size,
-            )
+    file_of_key: dict[str, str] = {}
+    list_one = functools.partial(_samples, measure=measure)
+    bytes_read, bytes_in_all = 0, sum(file.size for file in shards)
+    with bombs_are_errors(), ThreadPoolExecutor(threads) as pool:
+        found = pool.map(list_one, shards) if threads > 1 else map(list_one, shards)
+        try:
+            for file, samples in zip(shards, found, strict=True):
+                _add(listing, file, samples, file_of_key)
+                bytes_read += file.size
+                if progress is not None:
+                    progress(len(listing.keys), round(len(listing.keys) * bytes_in_all / max(1, bytes_read)))
+        finally:
+            pool.shutdown(cancel_futures=True)
     if not classes and listing.labels:
         listing.classes = tuple(str(label) for label in range(max(listing.labels) + 1))
     return listing
 
 
-def _samples(file: Path) -> dict[str, _Parts]:
+def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_key: dict[str, str]) -> None:
+    file_id, classes = listing.add_file(file.name), listing.classes
+    for key, parts in samples.items():
+        where = f"sample {key!r} of {file.where}"
+        if parts.image is None:
+            raise DataError(f"{where} has a label ({key}.cls) and no image; repack the shard")
+        if parts.label is None:
+            raise DataError(f"{where} has an image ({parts.image.name}) and no label {key}.cls; repack the shard")
+        if classes and parts.label >= len(classes):
+            raise DataError(
+                f"{where} has label {parts.label}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
+            )
+        if key in file_of_key:
+            raise DataError(f"{where} occurs in {file_of_key[key]} too; keys must be unique in a split")
+        file_of_key[key] = file.where
+        listing.add(
+            key,
+            label=parts.label,
+            file_id=file_id,
+            offset=parts.image.offset_data,
+            length=parts.image.size,
+            size=parts.size,
+        )
+
+
+def _samples(file: DataFile, *, measure: bool) -> dict[str, _Parts]:
     samples: dict[str, _Parts] = {}
+    where = file.where
     try:
-        with file.open("rb") as stream:
-            _refuse_compression(stream, file)
-            for member in _members(stream, file):
+        with file.open() as stream:
+            _refuse_compression(stream, where)
+            for member in _members(stream, where):
                 _, _, field = PurePosixPath(member.name).name.partition(".")
                 key = str(PurePosixPath(member.name))[: -len(field) - 1]
                 field = field.lower()
                 if f".{field}" in IMAGE_SUFFIXES:
                     parts = samples.setdefault(key, _Parts())
                     if parts.image is not None:
-                        raise DataError(f"{file} holds {parts.image.name} and {member.name}: two images of one key")
+                        raise DataError(f"{where} holds {parts.image.name} and {member.name}: two images of one key")
                     parts.image = member
+                    parts.size = _size(stream, member) if measure else None
                 elif field == "cls":
                     parts = samples.setdefault(key, _Parts())
                     if parts.label is not None:
-                        raise DataError(f"{file} holds {member.name} twice; repack the shard")
-                    parts.label = _label(stream, member, file)
+                        raise DataError(f"{where} holds {member.name} twice; repack the shard")
+                    parts.label = _label(stream, member, where)
                 elif field.endswith(IMAGE_SUFFIXES):
                     # "a.b.jpg" is field "b.jpg" of key "a": an image that would go missing without a word.
-                    raise DataError(f"{file}: {member.name} has a dot in its key; rename the samples without dots")
+                    raise DataError(f"{where}: {member.name} has a dot in its key; rename the samples without dots")
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{where} cannot be read: {error.strerror or error}") from error
     return samples
 
 
-def _members(stream: BinaryIO, file: Path) -> Iterator[tarfile.TarInfo]:
+def _members(stream: BinaryIO, file: str) -> Iterator[tarfile.TarInfo]:
     """The regular members, by their headers; damage anywhere up to the end of the file is an error."""
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
@@ -105,9 +135,7 @@ def _members(stream: BinaryIO, file: Path) -> Iterator[tarfile.TarInfo]:
                     continue
                 if not member.isreg() or member.issparse():
                     raise DataError(f"{file}: {member.name} is not a plain file; repack the shard")
-                here = stream.tell()
-                yield member
-                stream.seek(here)
+                yield member  # whoever takes it may move the stream, but not back
             # tarfile takes a damaged header, or the end of the file, for the end of the archive.
             stream.seek(archive.offset)
             tail = stream.read(tarfile.BLOCKSIZE)
@@ -122,7 +150,16 @@ def _members(stream: BinaryIO, file: Path) -> Iterator[tarfile.TarInfo]:
         raise DataError(f"{file} is not an intact tar file ({error}); copy it again") from error
 
 
-def _label(stream: BinaryIO, member: tarfile.TarInfo, file: Path) -> int:
+def _size(stream: BinaryIO, member: tarfile.TarInfo) -> tuple[int, int] | None:
+    """Height and width by the beginning of an image; None where it takes more of it, or it is broken."""
+    stream.seek(member.offset_data)
+    try:
+        return image_size(stream.read(min(member.size, HEADER_BYTES)), name=member.name)
+    except DataError:
+        return None
+
+
+def _label(stream: BinaryIO, member: tarfile.TarInfo, file: str) -> int:
     stream.seek(member.offset_data)
     text = stream.read(min(member.size, _LONGEST_LABEL)).decode("ascii", "replace").strip()
     if not text.isdecimal() or member.size > _LONGEST_LABEL:
@@ -130,7 +167,7 @@ def _label(stream: BinaryIO, member: tarfile.TarInfo, file: Path) -> int:
     return int(text)
 
 
-def _refuse_compression(stream: BinaryIO, file: Path) -> None:
+def _refuse_compression(stream: BinaryIO, file: str) -> None:
     kind = _COMPRESSED.get(stream.read(2))
     stream.seek(0)
     if kind:

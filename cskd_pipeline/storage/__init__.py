@@ -8,5 +8,15 @@ from cskd_pipeline.storage.cached import CachedStorage
 from cskd_pipeline.storage.folder import FolderStorage
 from cskd_pipeline.storage.objects import ObjectStorage
 from cskd_pipeline.storage.storage import Storage, StoredFile
+from cskd_pipeline.storage.stream import open_stored
 
-__all__ = ["CachedStorage", "FolderStorage", "ObjectStorage", "Storage", "StoredFile", "is_address", "open_storage"]
+__all__ = [
+    "CachedStorage",
+    "FolderStorage",
+    "ObjectStorage",
+    "Storage",
+    "StoredFile",
+    "is_address",
+    "open_storage",
+    "open_stored",
+]

@@ -67,9 +67,9 @@ class CachedStorage:
         """Not here."""
         raise NotImplementedError
 
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
+    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""
-        return self._distant.files(folder)
+        return self._distant.files(folder, deep=deep)
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Storage`."""

@@ -89,12 +89,12 @@ class FolderStorage:
         with writing(self.at(name)):
             (self.root / name).unlink(missing_ok=True)
 
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
+    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""
         if not folder and self.root.is_file():
-            yield StoredFile("", self.root.stat().st_size)
+            yield _stored("", self.root.stat())
         with self._reading(folder):
-            for file in _walk(self.root / folder, f"{folder}/" if folder else ""):
+            for file in _walk(self.root / folder, f"{folder}/" if folder else "", deep=deep):
                 if not file.name.startswith(HALF_WRITTEN + "/"):
                     yield file
 
@@ -197,7 +197,11 @@ def _pread(descriptor: int, start: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
+def _stored(name: str, found: os.stat_result) -> StoredFile:
+    return StoredFile(name, found.st_size if stat.S_ISREG(found.st_mode) else -1, str(found.st_mtime_ns))
+
+
+def _walk(folder: Path, prefix: str, *, deep: bool) -> Iterator[StoredFile]:
     try:
         with os.scandir(folder) as opened:
             entries = sorted(opened, key=lambda entry: entry.name)
@@ -205,8 +209,8 @@ def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            if deep:
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", deep=True)
         else:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                found = entry.stat()
-                yield StoredFile(prefix + entry.name, found.st_size if stat.S_ISREG(found.st_mode) else -1)
+                yield _stored(prefix + entry.name, entry.stat())

@@ -19,11 +19,12 @@ from cskd_pipeline.errors import DataError, RetryError, UsageError
 from cskd_pipeline.storage.storage import StoredFile
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "gs")
 
-RETRIES, RETRY_S = 10, 180.0
+RETRIES, RETRY_S = 12, 180.0
 """Times and seconds for which obstore repeats what failed on the server's side, waiting longer each time."""
 
 _CONNECT_S, _READ_S, _REQUEST_S = 10.0, 120.0, 900.0
@@ -54,7 +55,12 @@ def open_bucket(url: str) -> ObjectStorage:
                 "timeout": _seconds(_REQUEST_S),
                 "allow_http": _plain_http(),
             },
-            retry_config={"max_retries": RETRIES, "retry_timeout": _seconds(RETRY_S)},
+            retry_config={
+                "max_retries": RETRIES,
+                "retry_timeout": _seconds(RETRY_S),
+                # Each pause is drawn from the first one to the last one times the base.
+                "backoff": {"init_backoff": _seconds(0.2), "max_backoff": _seconds(20.0), "base": 4},
+            },
         )
     except Exception as error:  # obstore raises many kinds for one thing
         raise UsageError(f"{url} cannot be opened ({_reason(error)}); check the address and the environment") from error
@@ -97,9 +103,14 @@ class ObjectStorage:
 
         if not ranges:
             return []
-        with self._errors("read", name):
-            starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
-            parts = [bytes(part) for part in obstore.get_ranges(self._client, name, starts=starts, ends=stops)]
+        starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
+        try:
+            with self._errors("read", name):
+                parts = [bytes(part) for part in obstore.get_ranges(self._client, name, starts=starts, ends=stops)]
+        except BaseException as error:  # obstore panics where ranges that it fetches together end beyond the object
+            if type(error).__name__ != "PanicException":
+                raise
+            raise DataError(f"{self.at(name)} ends before byte {max(stops):,}") from error
         if any(len(part) != stop - start for part, (start, stop) in zip(parts, ranges, strict=True)):
             raise DataError(f"{self.at(name)} ends before byte {max(stops):,}")
         return parts
@@ -138,13 +149,17 @@ class ObjectStorage:
         with self._errors("write", name), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._client, name)
 
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
+    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""
         import obstore
 
         with self._errors("read", folder):
-            for part in obstore.list(self._client, folder or None):
-                yield from (StoredFile(str(found["path"]), int(found["size"])) for found in part)
+            if deep:
+                for part in obstore.list(self._client, folder or None):
+                    yield from map(_stored, part)
+            else:
+                found = obstore.list_with_delimiter(self._client, folder or None)["objects"]
+                yield from sorted(map(_stored, found))
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Storage`."""
@@ -202,10 +217,17 @@ class ObjectStorage:
                 ) from error
             if "NoSuchBucket" in str(error):
                 raise DataError(f"{self._url}: there is no such bucket; make it, or correct the address") from error
+            if re.search(r"status code: 416", str(error)):
+                raise DataError(f"{self.at(name)} ends before the bytes that are expected") from error
             raise RetryError(
                 f"cannot {what} {self.at(name)} ({_reason(error)}); nothing that was there is lost: run the same "
                 "command again (training: with --resume)"
             ) from error
+
+
+def _stored(found: ObjectMeta) -> StoredFile:
+    version = found.get("e_tag") or found["last_modified"].isoformat()
+    return StoredFile(str(found["path"]), int(found["size"]), version)
 
 
 @functools.cache

@@ -7,15 +7,17 @@ from typing import NamedTuple, Protocol
 
 
 class StoredFile(NamedTuple):
-    """A file and its size.
+    """A file as a listing shows it.
 
     Attributes:
         name: relative to the storage's address.
         size: in bytes.
+        version: another when the file was written anew: its e-tag, or its modification time.
     """
 
     name: str
     size: int
+    version: str = ""
 
 
 class Storage(Protocol):
@@ -66,8 +68,13 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """There is no such file (any more)."""
 
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
-        """All files below `folder`, at any depth, in order of their names; none where there is no such folder."""
+    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
+        """The files below `folder`, in order of their names; none where there is no such folder.
+
+        Args:
+            folder: where.
+            deep: at any depth; else only those that lie in `folder` itself.
+        """
 
     def folders(self, folder: str = "") -> list[str]:
         """The last names of the folders in `folder`, sorted; none where there is no such folder."""

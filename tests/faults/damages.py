@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -84,13 +85,16 @@ def _verify(store: Path) -> str:
 
 
 def _named(name: str, said: str) -> bool:
-    """Whether a damaged file, or what it makes useless, is named: a block whose commit file is gone is missing."""
+    """Whether a damaged file, or the block that it spoils, is named: one whose commit file is gone is missing."""
     if name in said:
         return True
     seed, _, rest = name.partition("/")
     if rest.startswith("commits/"):
         return f"missing:{seed}/commits/" in said
-    # The other half of a swap lies in a block that is named for its commit file, which says nothing of its shards.
+    # Of a block whose commit file is named nothing else can be said.
+    block = re.search(r"/(\d+)(?:/|$)", rest)
+    if block is not None and f"{seed}/commits/{int(block[1]):06d}.json" in said:
+        return True
     return name != "zarr.json" and ("zarr.json is missing or damaged" in said or "attributes" in said)
 
 

@@ -18,7 +18,7 @@ from cskd_pipeline.storage import open_storage
 from cskd_pipeline.store import StoreReader, check_files, check_tree
 from cskd_pipeline.store.opening import is_store
 
-LIFE_S = 0.6
+LIFE_S = 1.0
 """The longest life of a writer that is to be killed; a block takes about a tenth of a second."""
 
 

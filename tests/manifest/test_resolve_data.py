@@ -136,9 +136,9 @@ def test_a_pattern_that_matches_nothing_is_an_error(tmp_path):
         resolve_data(f"{tmp_path}/*.tar")
 
 
-@pytest.mark.parametrize("text", ["https://host/x-{000..009}.tar", "s3://bucket/x-*.tar"])
-def test_addresses_are_refused(text):
-    with pytest.raises(UsageError, match="only local tar files"):
+@pytest.mark.parametrize("text", ["https://host/x-{0..9}.tar", "http://host/folder", "file:///x.tar", "s3:/b/a"])
+def test_addresses_of_other_kinds_are_refused(text):
+    with pytest.raises(UsageError, match="no address of an object store; give s3://bucket/path, gs://bucket/path or a"):
         resolve_data(text)
 
 

@@ -122,9 +122,9 @@ def test_a_shuffle_by_blocks_decodes_an_image_once_for_its_repeated_crops(
     decoded: list[int] = []
     decode = SampleIndex.decode_parts
 
-    def counted(self: SampleIndex, sample: int, boxes: list[Box]) -> object:
+    def counted(self: SampleIndex, sample: int, boxes: list[Box], encoded: bytes) -> object:
         decoded.append(sample)
-        return decode(self, sample, boxes)
+        return decode(self, sample, boxes, encoded)
 
     monkeypatch.setattr(SampleIndex, "decode_parts", counted)
     recipe = dataclasses.replace(RECIPE, group=4)

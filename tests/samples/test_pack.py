@@ -59,18 +59,18 @@ def test_a_folder_that_is_taken_is_left_alone(photos, tmp_path):
 
 def test_what_was_interrupted_is_no_shard_and_can_be_done_again(photos, tmp_path, monkeypatch):
     index = open_split(str(photos), "train")
-    read = SampleIndex.read
+    key = SampleIndex.key
 
     def full(self, sample):
         if sample == 6:
             raise OSError(28, "No space left on device")
-        return read(self, sample)
+        return key(self, sample)
 
-    monkeypatch.setattr(SampleIndex, "read", full)
+    monkeypatch.setattr(SampleIndex, "key", full)
     with pytest.raises(RetryError, match="No space left"):
         pack(index, tmp_path / "packed", shard_samples=2)
     assert not list((tmp_path / "packed").glob("*.tar"))
-    monkeypatch.setattr(SampleIndex, "read", read)
+    monkeypatch.setattr(SampleIndex, "key", key)
     assert len(pack(index, tmp_path / "packed", shard_samples=2)) == 5
     assert open_split(str(tmp_path / "packed"), "train").digest == index.digest
 

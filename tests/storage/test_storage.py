@@ -18,7 +18,7 @@ from s3_server import S3Server
 
 from cskd_pipeline.errors import DataError, RetryError, UsageError
 from cskd_pipeline.records.process_name import has_ended, process_name
-from cskd_pipeline.storage import FolderStorage, Storage, StoredFile, is_address, open_storage
+from cskd_pipeline.storage import FolderStorage, Storage, is_address, open_storage
 from cskd_pipeline.storage.folder import HALF_WRITTEN
 
 
@@ -41,8 +41,8 @@ def test_what_is_written_is_there(storage: Storage) -> None:
         bytes([0, 1, 2, 3]),
         b"\xff",
     ]
-    assert [*storage.files()] == [("b/a.bin", 0), ("b/c/d.bin", 10_240), ("top.json", 2)]
-    assert [*storage.files("b/c")] == [StoredFile("b/c/d.bin", 10_240)]
+    assert [file[:2] for file in storage.files()] == [("b/a.bin", 0), ("b/c/d.bin", 10_240), ("top.json", 2)]
+    assert [file[:2] for file in storage.files("b/c")] == [("b/c/d.bin", 10_240)]
     assert storage.folders() == ["b"] and storage.folders("b") == ["c"] and storage.folders("x") == []
     assert storage.size("b/a.bin") == 0 and storage.size("b") is None
     storage.write("b/c/d.bin", b"new")
@@ -85,7 +85,7 @@ def test_a_file_system_without_hard_links_does_too(tmp_path: Path, monkeypatch: 
         made = list(pool.map(lambda number: storage.create("claim", b"%d" % number), range(16)))
     assert made.count(True) == 1
     assert storage.read("claim", limit=9) == b"%d" % made.index(True)
-    assert [*storage.files()] == [("claim", len(b"%d" % made.index(True)))]
+    assert [file[:2] for file in storage.files()] == [("claim", len(b"%d" % made.index(True)))]
 
 
 def test_addresses_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_folder_that_refuses_is_one_line_and_keeps_what_was(
         with pytest.raises(RetryError, match=os.strerror(error)) as caught:
             write()
     assert str(tmp_path / "s/a") in str(caught.value)
-    assert [*storage.files()] == [("a/b", 3)]
+    assert [file[:2] for file in storage.files()] == [("a/b", 3)]
     assert storage.read("a/b", limit=3) == b"old"
 
 
