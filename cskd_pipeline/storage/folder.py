@@ -145,7 +145,8 @@ class FolderStorage:
             if folder in (self.root, folder.parent):
                 break
             folder = folder.parent
-        sync(self.root.parent)
+        with contextlib.suppress(PermissionError):  # it may be another's, who lets nobody list it
+            sync(self.root.parent)
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[int, int]]:
