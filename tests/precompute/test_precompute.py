@@ -19,7 +19,7 @@ from cskd_pipeline.precompute import PrecomputeJob, parse_seeds, precompute, rec
 from cskd_pipeline.replay import CropLoader
 from cskd_pipeline.replay.order import Batch
 from cskd_pipeline.samples import open_split
-from cskd_pipeline.store import StoreReader, StoreWriter, summarise
+from cskd_pipeline.store import Claims, LostClaimError, StoreReader, StoreWriter, summarise
 from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.teacher import Teacher, load_teacher
 
@@ -268,3 +268,34 @@ def test_an_interruption_does_not_wait_for_the_block(
     with pytest.raises(StoppedError, match="0 blocks were committed"):
         fill(job, tmp_path / "s.zarr", [0])
     assert len(calls) <= 3
+
+
+def test_a_block_that_went_to_another_process_is_left_to_it(
+    toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(toy, teacher_weights)
+    fill(job, tmp_path / "whole.zarr", [0])
+    real, lost, said = Claims.confirm, [], []
+
+    def confirm(self: Claims, seed: int, block: int) -> None:
+        if block == 1 and not lost:  # it was paused for so long that another took over, wrote and committed the block
+            lost.append(block)
+            other = StoreReader(tmp_path / "whole.zarr")
+            records = {name: other.read(seed, block, name) for name in other.encodings}
+            commit = other.commit(seed, block)
+            StoreWriter(tmp_path / "s.zarr", job.header).write_block(
+                seed,
+                block,
+                records,
+                other.read_crop_crc(seed, block),
+                versions=commit.versions,
+                fidelity=commit.fidelity,
+            )
+            raise LostClaimError
+        real(self, seed, block)
+
+    monkeypatch.setattr(Claims, "confirm", confirm)
+    writer = StoreWriter(tmp_path / "s.zarr", job.header)
+    assert precompute(job, writer, [0], workers=0, report=said.append) == len(job.index)
+    assert lost == [1] and any("seed 0 block 1 went to another process" in line for line in said)
+    assert content(tmp_path / "s.zarr") == content(tmp_path / "whole.zarr")
