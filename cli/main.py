@@ -17,6 +17,7 @@ from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
 from .demo_command import demo
 from .eval_command import evaluate
 from .export_command import export
+from .export_labels_command import export_labels
 from .index_command import index
 from .inspect_command import inspect
 from .precompute_command import precompute
@@ -102,5 +103,5 @@ def main() -> None:
     """
 
 
-for command in (precompute, train, evaluate, export, index, status, inspect, verify, repair, demo):
+for command in (precompute, train, evaluate, export, index, status, inspect, verify, repair, export_labels, demo):
     main.add_command(command)

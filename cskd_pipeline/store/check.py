@@ -134,7 +134,7 @@ def _belongs(store: StoreReader, name: str) -> bool:
     top, _, rest = name.partition("/")
     if top in (layout.CLAIMS, layout.WRITERS):
         return True
-    if name in (layout.CARD, ".gitattributes"):
+    if layout.may_lie_beside(name):
         return True
     if layout.seed_of(top) is None:
         return False

@@ -17,6 +17,8 @@ WRITERS = ".writers"
 CARD = "README.md"
 """A data set card; may lie in a store."""
 
+_BESIDE = re.compile(r"README\.md|\.gitattributes|\.cache/huggingface/.+")
+
 MAX_METADATA_BYTES = 1 << 20
 MAX_COMMIT_BYTES = 1 << 20
 MAX_BLOCK = 1 << 24
@@ -49,6 +51,11 @@ def block_of(file: str) -> int | None:
     """The block whose commit file has this last name, or None."""
     match = _COMMIT.fullmatch(file)
     return int(match[1]) if match and commit_name(int(match[1])) == f"{COMMITS}/{file}" else None
+
+
+def may_lie_beside(name: str) -> bool:
+    """Whether a file of this name may lie in a store without being part of it: what a published one comes with."""
+    return _BESIDE.fullmatch(name) is not None
 
 
 def chunk_rows(field: FieldSpec, block: int) -> int:

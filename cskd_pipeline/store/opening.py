@@ -18,8 +18,12 @@ def is_store(storage: Storage) -> bool:
     return _attributes(storage, layout.METADATA).get("format") == FORMAT
 
 
-def require_store_or_room(storage: Storage) -> None:
+def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
     """Nothing, if a label store lies there (perhaps one that lost its attributes), or a new one can be made there.
+
+    Args:
+        storage: where.
+        out: what a user gives the place by, in the error.
 
     Raises:
         DataError: something else lies there.
@@ -29,9 +33,9 @@ def require_store_or_room(storage: Storage) -> None:
         return
     # Nothing will do, and so will what a store's creation left when it was cut off.
     leftover = (f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
-    other = any(not file.name.startswith(leftover) for file in storage.files())
+    other = any(not (file.name.startswith(leftover) or layout.may_lie_beside(file.name)) for file in storage.files())
     if other and not is_store(storage):  # another writer may have made it a moment ago
-        raise DataError(f"{storage.address} exists and is no label store; give another --out, or remove it")
+        raise DataError(f"{storage.address} exists and is no label store; give another {out}, or remove it")
 
 
 def first_commit(storage: Storage) -> str | None:
@@ -44,8 +48,13 @@ def first_commit(storage: Storage) -> str | None:
     return None
 
 
-def make_root(storage: Storage, header: StoreHeader, *, remedy: str) -> None:
+def make_root(storage: Storage, header: StoreHeader, *, out: str) -> None:
     """A root with these attributes is there: the one that was, or one that is made now.
+
+    Args:
+        storage: where.
+        header: the attributes.
+        out: what a user gives the place by, in the errors.
 
     Raises:
         MismatchError: the store was made with other settings.
@@ -56,12 +65,13 @@ def make_root(storage: Storage, header: StoreHeader, *, remedy: str) -> None:
         if commit is not None and not _commits_to(storage, commit, header):
             raise MismatchError(
                 f"{storage.address} holds labels made with other settings, and its zarr.json, which says which, is "
-                "missing or damaged; give the settings that it was made with to write it again, or another --out"
+                f"missing or damaged; give the settings that it was made with to write it again, or another {out}"
             )
         # Of writers that begin at once, one makes it, and the others compare. It is never away in between.
         text = group_text(header.to_json())
         if not storage.create(layout.METADATA, text) and not is_store(storage):
             storage.write(layout.METADATA, text)  # damaged
+    remedy = f"use the same settings, or another {out} for a new store"
     read_header(storage).require_same(header, where=storage.address, remedy=remedy)
 
 

@@ -89,11 +89,19 @@ class StoreReader:
                     f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
                     f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
                 )
-            folder = layout.seed_name(seed)
-            sizes = {file.name[len(folder) + 1 :]: file.size for file in self.storage.files(folder)}
-            for commit in self.commits(seed, done):
-                for name in commit.files:
-                    self._require_size(name, commit, sizes.get(name))
+            self.require_files(seed, self.commits(seed, done))
+
+    def require_files(self, seed: int, commits: Iterable[Commit]) -> None:
+        """Nothing, if the files of these blocks of a seed are there, of the committed sizes.
+
+        Raises:
+            DataError: one is missing or cut off; names it.
+        """
+        folder = layout.seed_name(seed)
+        sizes = {file.name[len(folder) + 1 :]: file.size for file in self.storage.files(folder)}
+        for commit in commits:
+            for name in commit.files:
+                self._require_size(name, commit, sizes.get(name))
 
     def commits(self, seed: int, blocks: Iterable[int]) -> list[Commit]:
         """The commits of some blocks.
@@ -159,7 +167,7 @@ class StoreReader:
         """
         encoding = self.encodings[name]
         commit = self.commit(seed, block)
-        page = self._chunk(seed, encoding.field)
+        page = self.rows_of_chunk(seed, encoding.field)
         count = commit.rows[1] - commit.rows[0]
         begin, end, _ = (rows or slice(None)).indices(count)
         first = min(begin, count - 1) // page * page
@@ -182,7 +190,7 @@ class StoreReader:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
         commit = self.commit(seed, block)
-        page = self._chunk(seed, layout.CROP_CRC)
+        page = self.rows_of_chunk(seed, layout.CROP_CRC)
         count = commit.rows[1] - commit.rows[0]
         return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
 
@@ -202,10 +210,10 @@ class StoreReader:
         name = layout.shard_name(field, commit.block)
         path = f"{layout.seed_name(commit.seed)}/{name}"
         size = int(commit.files[name]["bytes"])
-        chunk = self._chunk(commit.seed, field)
+        chunk = self.rows_of_chunk(commit.seed, field)
         whole = rows.start == 0 and rows.stop >= commit.rows[1] - commit.rows[0]
         try:
-            content = self._checked(name, commit) if whole else b""
+            content = self.read_file(name, commit) if whole else b""
 
             def fetch(ranges: Iterable[tuple[int, int]]) -> list[bytes]:
                 if whole:
@@ -226,19 +234,24 @@ class StoreReader:
         metadata, chunk = layout.spill_names(field, commit.block)
         name = metadata
         try:
-            length = spill_length(self._checked(name, commit))
+            length = spill_length(self.read_file(name, commit))
             name = chunk
             values = np.empty(length, np.uint8)
-            decode_into(self._checked(name, commit), values)
+            decode_into(self.read_file(name, commit), values)
             return values
         except ValueError as error:
             raise self._damaged(name, commit, str(error)) from error
 
-    def _checked(self, name: str, commit: Commit) -> bytes:
-        """A file as it was committed.
+    def read_file(self, name: str, commit: Commit) -> bytes:
+        """A file of a block, whole, as it was committed.
+
+        Args:
+            name: below the seed's group.
+            commit: of the block.
 
         Raises:
-            DataError: it is not.
+            DataError: it is damaged or missing; names it.
+            RetryError: the storage refuses.
         """
         path = f"{layout.seed_name(commit.seed)}/{name}"
         expected = commit.files[name]
@@ -265,8 +278,12 @@ class StoreReader:
         where = self.storage.at(f"{layout.seed_name(commit.seed)}/{name}")
         return damaged(where, found)
 
-    def _chunk(self, seed: int, field: FieldSpec) -> int:
-        """Rows of a chunk of an array, whose metadata is what the header asks for."""
+    def rows_of_chunk(self, seed: int, field: FieldSpec) -> int:
+        """Rows of a chunk of a seed's array, whose metadata is what the header asks for.
+
+        Raises:
+            DataError: it is damaged or missing; names it.
+        """
         name = f"{layout.seed_name(seed)}/{field.name}/{layout.METADATA}"
         if name not in self._chunk_rows:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ class StoreWriter:
     wants to spare the work asks for a claim first (`Claims`).
     """
 
-    def __init__(self, location: Path | str | Storage, header: StoreHeader) -> None:
+    def __init__(self, location: Path | str | Storage, header: StoreHeader, *, out: str = "--out") -> None:
         """Create the store at a path or URL, or open it for more seeds.
+
+        Args:
+            location: where.
+            header: its attributes.
+            out: what a user gives the place by, in the errors.
 
         Raises:
             DataError: something else lies there.
@@ -41,9 +46,8 @@ class StoreWriter:
         self.header = header
         self.encodings = header.decoded_encodings()
         self.fields = [layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())]
-        require_store_or_room(self.storage)
-        remedy = "use the same settings, or another --out for a new store"
-        make_root(self.storage, header, remedy=remedy)
+        require_store_or_room(self.storage, out=out)
+        make_root(self.storage, header, out=out)
         self.storage.sweep()
 
     @property
@@ -102,15 +106,40 @@ class StoreWriter:
         rows = self.header.rows(block)
         assert records.keys() == self.encodings.keys(), "a block has all encodings"
         assert {len(rows)} == {len(crop_crc), *map(len, records.values())}, "a block is written whole"
-        folder = layout.seed_name(seed)
-        commit_name = f"{folder}/{layout.commit_name(block)}"
         if self.is_committed(seed, block):
             if not replace:
                 return False
             self.uncommit(seed, block)
         chunks = self.ensure_seed(seed)
+        facts = self._put(seed, block, self._contents(block, records, crop_crc, chunks), confirm)
+        span = (rows.start, rows.stop)
+        self._commit(Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {}), confirm)
+        return True
+
+    def copy_block(self, commit: Commit, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write and commit a block that was made elsewhere, in place of what is there; its seed is ensured.
+
+        Args:
+            commit: what to commit.
+            files: name below the seed's group and content of each of its files; they are written as they come, and an
+                error that comes with them leaves the block uncommitted.
+
+        Raises:
+            RetryError: the storage refuses; the block is then not committed.
+        """
+        if self.is_committed(commit.seed, commit.block):
+            self.uncommit(commit.seed, commit.block)
+        facts = self._put(commit.seed, commit.block, files, lambda: None)
+        assert facts == commit.files, "what is written is what is committed"
+        self._commit(commit, lambda: None)
+
+    def _put(
+        self, seed: int, block: int, files: Iterable[tuple[str, bytes]], confirm: Callable[[], object]
+    ) -> dict[str, dict[str, Any]]:
+        """Write all files of a block but its commit file; returns what to commit."""
+        folder = layout.seed_name(seed)
         facts = {}
-        for name, content in self._contents(block, records, crop_crc, chunks):
+        for name, content in files:
             confirm()
             self.storage.write(f"{folder}/{name}", content)
             facts[name] = file_facts(content)
@@ -121,14 +150,23 @@ class StoreWriter:
             else:
                 for name in spilled:
                     self.storage.delete(f"{folder}/{name}")  # of an earlier write
-        span = (rows.start, rows.stop)
-        commit = Commit(self.header.digest(), seed, block, span, facts, versions, fidelity or {})
-        confirm()
-        self.storage.write(commit_name, commit.text())
-        return True
+        return facts
 
-    def ensure_seed(self, seed: int) -> dict[str, int]:
-        """Rows of a chunk by field; what of the seed's metadata is missing or damaged is written first."""
+    def _commit(self, commit: Commit, confirm: Callable[[], object]) -> None:
+        confirm()
+        name = f"{layout.seed_name(commit.seed)}/{layout.commit_name(commit.block)}"
+        self.storage.write(name, commit.text())
+
+    def ensure_seed(self, seed: int, rows: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Rows of a chunk by field; what of the seed's metadata is missing or damaged is written first.
+
+        Args:
+            seed: which.
+            rows: what they are to be where the metadata is written; by default, what suits the field.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
         folder = layout.seed_name(seed)
         self._ensure(f"{folder}/{layout.METADATA}", group_text(self.header.to_json()))
         chunks = {}
@@ -137,8 +175,8 @@ class StoreWriter:
             try:
                 chunks[field.name] = chunk_rows(self._metadata(name) or b"", field, self.header)
             except ValueError:
-                self.storage.write(name, array_text(field, self.header))
-                chunks[field.name] = layout.chunk_rows(field, self.header.block)
+                chunks[field.name] = (rows or {}).get(field.name) or layout.chunk_rows(field, self.header.block)
+                self.storage.write(name, array_text(field, self.header, rows=chunks[field.name]))
         return chunks
 
     def _ensure(self, name: str, content: bytes) -> None:

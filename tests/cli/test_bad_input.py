@@ -499,6 +499,56 @@ CASES: dict[str, Case] = {
         lambda s: ["export", s.tmp / "nowhere", s.tmp / "model.pth"]
     ),
     "export: cannot be written": case(RETRY, "/proc/model.pth")(lambda s: ["export", s.run_folder, "/proc/model.pth"]),
+    "export-labels: missing": case(DATA, "no label store at", "precompute")(
+        lambda s: ["export-labels", s.tmp / "nowhere", s.out]
+    ),
+    "export-labels: into itself": case(USAGE, "is the store itself", "another OUT")(
+        lambda s: ["export-labels", s.store, f"{s.store}/../labels.zarr"]
+    ),
+    "export-labels: inside itself": case(USAGE, "lies inside the store", "another OUT")(
+        lambda s: ["export-labels", s.store, s.store / "copy"]
+    ),
+    "export-labels: no path": case(USAGE, "a path is empty")(lambda s: ["export-labels", s.store, ""]),
+    "export-labels: another folder": case(DATA, "no label store", "another OUT")(
+        lambda s: ["export-labels", s.store, s.folder("other", "kept.txt")]
+    ),
+    "export-labels: a file": case(DATA, "no label store", "another OUT")(
+        lambda s: ["export-labels", s.store, s.file("labels", "kept")]
+    ),
+    "export-labels: other targets there": case(MISMATCH, "encodings.soft is absent in the store", "another OUT")(
+        lambda s: ["export-labels", s.finished_store, shutil.copytree(s.hard_store, s.tmp / "hard.zarr")]
+    ),
+    "export-labels: cannot be written": case(RETRY, "/proc/labels", "same command again")(
+        lambda s: ["export-labels", s.store, "/proc/labels"]
+    ),
+    "export-labels: seeds malformed": case(USAGE, "--seeds", "malformed")(
+        lambda s: ["export-labels", s.store, s.out, "--seeds", "x"]
+    ),
+    "export-labels: seed incomplete": case(DATA, "seed 1", "3 of 4 blocks", "--seeds 1", "export 0")(
+        lambda s: [
+            *["export-labels", s.store_without("seed-000001/commits/000002.json"), s.out],
+            *["--seeds", "0:2"],
+        ]
+    ),
+    "export-labels: no seed complete": case(DATA, "no complete seed", "precompute")(
+        lambda s: [
+            "export-labels",
+            s.store_without("seed-000001/commits/000002.json") and s.store_without("seed-000000/commits/000002.json"),
+            s.out,
+        ]
+    ),
+    "export-labels: targets unknown": case(USAGE, "--targets names 'sfot'", "did you mean 'soft'")(
+        lambda s: ["export-labels", s.store, s.out, "--targets", "sfot"]
+    ),
+    "export-labels: targets not stored": case(MISMATCH, "no full targets", "it has hard, soft", "--targets")(
+        lambda s: ["export-labels", s.store, s.out, "--targets", "hard,full"]
+    ),
+    "export-labels: licence empty": case(USAGE, "--license is empty")(
+        lambda s: ["export-labels", s.store, s.out, "--license", " "]
+    ),
+    "export-labels: shard missing": case(DATA, "seed-000001/crop_crc/c/2", "it is missing", "repair")(
+        lambda s: ["export-labels", s.store_without("seed-000001/crop_crc/c/2"), s.out]
+    ),
     "index: another folder": case(USAGE, "is no index", "another folder")(
         lambda s: ["index", "--data", s.toy, "--out", s.folder("other", "kept.txt")]
     ),
