@@ -63,7 +63,7 @@ class CachedStorage:
         """Not here."""
         raise NotImplementedError
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, durable: bool = False) -> None:
         """Not here."""
         raise NotImplementedError
 

@@ -84,10 +84,12 @@ class FolderStorage:
                 self._sync_above(name)
             return True
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, durable: bool = False) -> None:
         """See `Storage`."""
         with writing(self.at(name)):
             (self.root / name).unlink(missing_ok=True)
+            if durable and (self.root / name).parent.is_dir():
+                sync((self.root / name).parent)
 
     def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""

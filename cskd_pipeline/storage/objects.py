@@ -142,7 +142,7 @@ class ObjectStorage:
             return False
         return True
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, durable: bool = False) -> None:
         """See `Storage`."""
         import obstore
 

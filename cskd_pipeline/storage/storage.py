@@ -65,8 +65,8 @@ class Storage(Protocol):
     def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
         """As `write`, but only where there is no such file; whether it was made: of many who try at once, by one."""
 
-    def delete(self, name: str) -> None:
-        """There is no such file (any more)."""
+    def delete(self, name: str, *, durable: bool = False) -> None:
+        """There is no such file (any more); nor would there be after a loss of power, if `durable`."""
 
     def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """The files below `folder`, in order of their names; none where there is no such folder.

@@ -71,7 +71,7 @@ class StoreWriter:
         Raises:
             RetryError: the storage refuses.
         """
-        self.storage.delete(f"{layout.seed_name(seed)}/{layout.commit_name(block)}")
+        self.storage.delete(f"{layout.seed_name(seed)}/{layout.commit_name(block)}", durable=True)
 
     def write_block(
         self,
@@ -138,18 +138,20 @@ class StoreWriter:
     ) -> dict[str, dict[str, Any]]:
         """Write all files of a block but its commit file; returns what to commit."""
         folder = layout.seed_name(seed)
+        spills = {
+            layout.spill_names(encoding.field, block): layout.spill_group(encoding.field)
+            for encoding in self.encodings.values()
+        }
         facts = {}
         for name, content in files:
             confirm()
+            for names, group in spills.items():
+                if name == names[0]:
+                    self._ensure(f"{folder}/{group}/{layout.METADATA}", group_text({}))
             self.storage.write(f"{folder}/{name}", content)
             facts[name] = file_facts(content)
-        for encoding in self.encodings.values():
-            spilled = layout.spill_names(encoding.field, block)
-            if spilled[0] in facts:
-                self._ensure(f"{folder}/{layout.spill_group(encoding.field)}/{layout.METADATA}", group_text({}))
-            else:
-                for name in spilled:
-                    self.storage.delete(f"{folder}/{name}")  # of an earlier write
+        for name in (name for names in spills if names[0] not in facts for name in names):
+            self.storage.delete(f"{folder}/{name}")  # of an earlier write
         return facts
 
     def _commit(self, commit: Commit, confirm: Callable[[], object]) -> None:
