@@ -17,6 +17,7 @@ from cskd_pipeline.store import (
     StoreReader,
     StoreWriter,
     begun_blocks,
+    check_block,
     check_files,
     check_tree,
     recover_root,
@@ -83,11 +84,12 @@ def repair(
         report(f"computing {len(units)} blocks again (seed and block: {_some(units)})")
         crops = _remake(job, StoreWriter(storage, reader.header), units, workers=workers, report=report)
     reader = StoreReader(storage)
-    left = [file for _, _, files in check_files(reader) for file in files]
-    left += [file for file in check_tree(reader) if file.remedy != "remove"]
+    tree = [*check_tree(reader)]
+    left = [file for unit in units for file in check_block(reader, *unit)]
+    left += [file for file in tree if file.remedy != "remove"]
     if left:
         raise DataError(f"{reader.path} still has {len(left)} bad files, the first is {left[0].path}: {left[0].found}")
-    return Repaired(rewritten, units, crops, [file for file in check_tree(reader) if file.remedy == "remove"])
+    return Repaired(rewritten, units, crops, [file for file in tree if file.remedy == "remove"])
 
 
 def _remake(

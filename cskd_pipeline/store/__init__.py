@@ -3,7 +3,7 @@
 `docs/format.md` is the normative description. This package is the project's only door to zarr and knows no torch.
 """
 
-from cskd_pipeline.store.check import BadFile, begun_blocks, check_files, check_tree, rewrite_metadata
+from cskd_pipeline.store.check import BadFile, begun_blocks, check_block, check_files, check_tree, rewrite_metadata
 from cskd_pipeline.store.claims import (
     Claim,
     Claims,
@@ -32,6 +32,7 @@ __all__ = [
     "StoreWriter",
     "WriterStatus",
     "begun_blocks",
+    "check_block",
     "check_files",
     "check_tree",
     "default_block",

@@ -37,13 +37,15 @@ class BadFile:
 
 
 def check_files(store: StoreReader) -> Iterator[tuple[int, int, list[BadFile]]]:
-    """For every committed block its seed, its number and its bad files (none, if all is well).
-
-    A block passes when every file has the committed crc32c and size, and its rows decode.
-    """
+    """For every committed block its seed, its number and its bad files (none, if all is well)."""
     for seed, blocks in store.begun().items():
         for block in blocks:
-            yield seed, block, list(_check_block(store, seed, block))
+            yield seed, block, check_block(store, seed, block)
+
+
+def check_block(store: StoreReader, seed: int, block: int) -> list[BadFile]:
+    """The bad files of a block. It passes when every file has the committed crc32c and size, and its rows decode."""
+    return [*_check_block(store, seed, block)]
 
 
 def check_tree(store: StoreReader) -> Iterator[BadFile]:

@@ -10,7 +10,7 @@ from typing import Any
 from google_crc32c import value as crc32c
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.records.frozen import Record, digest_json
 from cskd_pipeline.store.metadata import parse_json
 
 Fidelity = dict[str, dict[str, float]]
@@ -71,7 +71,7 @@ class Commit(Record):
             commit = cls.from_json(values)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
-        if digest != commit.digest():
+        if digest != digest_json(values):
             raise ValueError("it was changed after it was written")
         return commit
 
