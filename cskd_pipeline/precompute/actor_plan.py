@@ -9,6 +9,8 @@ from cskd_pipeline.errors import UsageError
 
 MAX_WORKERS = 16
 """The most processes that read images for an actor, where their number is not given."""
+_UNSEEN_CPUS = 4
+"""Of an actor for nodes that are yet to join the cluster, where nothing else is known."""
 
 
 class ActorPlan(NamedTuple):
@@ -32,12 +34,12 @@ def plan_actors(
 ) -> ActorPlan:
     """As many actors as there are GPUs, or one where there are none, and an even share of processors for each.
 
-    An actor is never asked more of than a node has for it: it would wait for ever.
+    No actor asks for more than a node has for it: it would wait for ever.
 
     Args:
         nodes: "CPU", "GPU" and other resources of each node.
         actors: how many; None: see above.
-        workers: of each actor; None: its processors but one, at most 16.
+        workers: of each actor; None: its processors but one, at most 16, or 3 where no node has a GPU yet.
         device: "cpu" leaves GPUs alone, "cuda" asks for them though there are none yet; None takes those there are.
 
     Raises:
@@ -50,6 +52,8 @@ def plan_actors(
     count = actors or (max(1, gpus) if on_gpu else 1)
     if on_gpu and gpus:
         share = min(int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1)
+    elif on_gpu:
+        share = _UNSEEN_CPUS if workers is None else workers + 1
     else:
         processors = [int(node.get("CPU", 0)) for node in nodes]
         share = min(max(processors, default=1), sum(processors) // count)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from cskd_pipeline_cli.precompute_command import precompute as precompute_command
 from cskd_pipeline_cli.precompute_job import PrecomputeSettings
-
-COMMAND = [sys.executable, "-m", "cskd_pipeline_cli"]
 
 
 @pytest.fixture
@@ -107,26 +108,35 @@ def test_settings_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: A
     assert far.out == "s3://bucket/labels" and far.teacher["teacher_weights"] is None
 
 
-def digest(store: Path) -> str:
-    shown = subprocess.run([*COMMAND, "inspect", str(store), "--json"], capture_output=True, check=True).stdout
-    return str(json.loads(shown)["digest"])
+def test_the_files_in_deploy_fit_the_command(tmp_path: Path) -> None:
+    deploy = Path(__file__).parents[2] / "deploy/ray"
+    subprocess.run(["bash", "-n", deploy / "submit.sh"], check=True)
+    fixed = re.search(r"cskd-pipeline precompute (.*) \"\$@\"", (deploy / "submit.sh").read_text())
+    cluster = (deploy / "cluster.yaml").read_text()
+    given = re.search(r"submit.sh (.*?)\n#   ray down", cluster, re.DOTALL)
+    assert fixed and given
+    words = shlex.split(fixed[1] + " " + given[1].replace("\\\n#", ""))
+    asked = precompute_command.make_context("precompute", words).params
+    kinds = yaml.safe_load(cluster)["available_node_types"]
+    assert int(asked["actors"]) == kinds["gpu"]["max_workers"]
+    assert int(asked["workers"]) + 1 == kinds["gpu"]["resources"]["CPU"]
 
 
 @pytest.mark.slow
 def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
-    precompute: list[object], tmp_path: Path, monkeypatch: Any
+    command: Any, precompute: list[object], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    words = [*COMMAND, *map(str, precompute), "--seeds", "0:12", "--out"]
-    subprocess.run([*words, tmp_path / "plain"], capture_output=True, check=True)
+    words = [*map(str, precompute), "--seeds", "0:12", "--out"]
+    assert command(*words, tmp_path / "plain").code == 0
 
     pids: dict[str, int] = {}
     lines: list[str] = []
     killed = None
     with subprocess.Popen(
-        [*words, tmp_path / "ray", "--engine", "ray", "--actors", "2"],
+        [sys.executable, "-m", "cskd_pipeline_cli", *words, tmp_path / "ray", "--engine", "ray", "--actors", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -146,5 +156,6 @@ def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
     units = re.findall(r"seed \d+ block \d/4 committed", said)
     assert len(units) == len(set(units)) >= 48 - 1, "each is told once, but for one in work at the kill"
     assert "Traceback" not in said and "raylet" not in said
-    assert digest(tmp_path / "ray") == digest(tmp_path / "plain")
+    shown = [json.loads(command("inspect", tmp_path / name, "--json").out) for name in ("ray", "plain")]
+    assert shown[0]["digest"] == shown[1]["digest"]
     assert not [*(tmp_path / "ray/.claims").iterdir()] and not [*(tmp_path / "ray/.writers").iterdir()]
