@@ -146,7 +146,9 @@ def _require_reachable(address: str) -> None:
 
 def _unreachable(address: str | None, reason: str) -> RetryError:
     where = "no Ray could be started here" if address is None else f"no Ray cluster can be reached at {address}"
-    return RetryError(f"{where} ({reason}); check --ray-address, or start one with `ray start --head`")
+    return RetryError(
+        f"{where} ({reason}); check --ray-address, and set RAY_AUTH_MODE=token where the cluster asks for one"
+    )
 
 
 @contextlib.contextmanager
@@ -375,24 +377,29 @@ class _Crew:
 
     def _step(self) -> None:
         """Look at everything once, for at most half a second."""
-        waited = [seat.run for seat in self._seats if not seat.ended]
-        waited += [seat.watch for seat in self._seats if seat.watch is not None]
-        ready, _ = ray.wait(waited, num_returns=1, timeout=_LOOK_S)
-        self._hear()
+        self._look()
         for number, seat in enumerate(self._seats):
-            if seat.run in ready:
-                seat.ended = True
+            if seat.ended:
                 self._settle(number, seat)
-            if seat.watch is not None and seat.watch in ready:
-                self._look_after(number, seat)
-            elif seat.watch is None and seat.process is not None and time.monotonic() >= seat.look_again:
-                seat.watch = seat.actor.watch.remote(seat.process)
             if seat.deaths >= MAX_DEATHS:
                 raise RetryError(
                     f"{seat.deaths} processes of actor {number} died one after another, most likely for want of "
                     "memory; give fewer --workers, a smaller --chunk or fewer --actors"
                 )
         self._tell_of_room()
+
+    def _look(self, *, answer_s: float = _ANSWER_S) -> None:
+        """Note whose `run` has ended and who is dead, and pass on what there is to say."""
+        waited = [seat.run for seat in self._seats if not seat.ended]
+        waited += [seat.watch for seat in self._seats if seat.watch is not None]
+        ready, _ = ray.wait(waited, num_returns=1, timeout=_LOOK_S) if waited else ([], [])
+        self._hear(timeout=answer_s)
+        for number, seat in enumerate(self._seats):
+            seat.ended = seat.ended or seat.run in ready
+            if seat.watch is not None and seat.watch in ready:
+                self._look_after(number, seat)
+            elif seat.watch is None and seat.process is not None and time.monotonic() >= seat.look_again:
+                seat.watch = seat.actor.watch.remote(seat.process)
 
     def _hear(self, *, timeout: float = _ANSWER_S) -> None:
         made = self._news.made
@@ -457,16 +464,18 @@ class _Crew:
     def _end(self) -> None:
         """Let all who are at work stop in order; those who have not begun, or take too long, are killed."""
         deadline = time.monotonic() + _GRACE_S
+        told: set[str | None] = set()
         try:
-            self._hear(timeout=_ANSWER_S / 3)
-            if self._news.left != 0:
-                for number in self._news.at_work:
-                    self._seats[number].actor.stop.remote()
-            while runs := [self._seats[number].run for number in self._news.at_work if not self._seats[number].ended]:
-                ended, _ = ray.wait(runs, num_returns=len(runs), timeout=1.0)
-                self._hear(timeout=_ANSWER_S / 3)
-                if len(ended) == len(runs) or time.monotonic() > deadline:
+            while True:
+                self._look(answer_s=_ANSWER_S / 3)
+                at_work = [self._seats[number] for number in self._news.at_work]
+                at_work = [seat for seat in at_work if not seat.ended and seat.process != seat.dead]
+                if not at_work or time.monotonic() > deadline:
                     break
+                for seat in at_work:
+                    if self._news.left != 0 and seat.process not in told:
+                        told.add(seat.process)
+                        seat.actor.stop.remote()
             for seat in self._seats:
                 ray.kill(seat.actor)
         except (RayError, KeyboardInterrupt):
