@@ -87,16 +87,25 @@ class Claims:
         self,
         storage: Storage,
         *,
+        name: str | None = None,
         seeds: str = "",
         beat_s: float = BEAT_S,
         expiry_s: float = EXPIRY_S,
         hang_s: float = HANG_S,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """No claims yet on the store at `storage`."""
+        """No claims yet on the store at `storage`.
+
+        Args:
+            storage: the store's.
+            name: of this writer, by `process_name`; None makes one.
+            seeds: that it was asked for, to be shown.
+            beat_s, expiry_s, hang_s: see `BEAT_S`, `EXPIRY_S`, `HANG_S`.
+            now: a clock, in seconds.
+        """
         self._storage, self._seeds, self._now = storage, seeds, now
         self._beat_s, self._expiry_s, self._hang_s = beat_s, expiry_s, hang_s
-        self.name = process_name()
+        self.name = name or process_name()
         self._began = self._progressed = now()
         self._crops = self._beats = 0
         self._held: set[tuple[int, int]] = set()
@@ -217,7 +226,7 @@ class Claims:
                 self._storage.delete(name)
         for writer in list_writers(self._storage):
             if self.is_dead(writer):
-                self._storage.delete(self._writer_name(writer))
+                forget_writer(self._storage, writer)
 
     def _read_claim(self, name: str) -> str | None:
         """The writer in a claim; "" if it cannot be read, None if there is none."""
@@ -246,6 +255,15 @@ class Claims:
     @staticmethod
     def _writer_name(writer: str) -> str:
         return f"{layout.WRITERS}/{writer}.json"
+
+
+def forget_writer(storage: Storage, writer: str) -> None:
+    """Let a writer that is known to be dead be so for all: its claims are free at once.
+
+    Raises:
+        RetryError: the storage refuses.
+    """
+    storage.delete(f"{layout.WRITERS}/{writer}.json")
 
 
 def list_claims(storage: Storage) -> list[Claim]:

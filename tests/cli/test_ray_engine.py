@@ -1,0 +1,161 @@
+"""`precompute --engine ray`: what is wrong is said in one line, and a real Ray gives the store of a single process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cskd_pipeline_cli.precompute_command import precompute as precompute_command
+from cskd_pipeline_cli.precompute_job import PrecomputeSettings
+
+
+@pytest.fixture
+def on_ray(precompute: list[object], tmp_path: Path) -> list[object]:
+    return [*precompute, "--out", tmp_path / "new", "--engine", "ray"]
+
+
+@pytest.mark.parametrize(
+    "words, code, texts",
+    [
+        (["--actors", "0"], 2, ["--actors", "'0'"]),
+        (["--actors", "many"], 2, ["--actors", "'many'"]),
+        (["--rank", "0", "--world-size", "2"], 2, ["--rank", "leave them out"]),
+        (["--ray-address", "ray://head:10001"], 2, ["ray job submit"]),
+        (["--recipe", "dei"], 2, ["recipe", "'deit'"]),
+        (["--block", "1"], 2, ["--block"]),
+    ],
+)
+def test_wrong_usage_is_one_line_before_ray_is_started(
+    words: list[str], code: int, texts: list[str], command: Any, on_ray: list[object], tmp_path: Path
+) -> None:
+    outcome = command(*on_ray, *words)
+    assert outcome.code == code
+    assert all(text in outcome.error for text in texts)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("words", [["--actors", "2"], ["--ray-address", "auto"]])
+def test_options_of_ray_are_refused_without_it(
+    words: list[str], command: Any, precompute: list[object], tmp_path: Path
+) -> None:
+    outcome = command(*precompute, "--out", tmp_path / "new", *words)
+    assert outcome.code == 2 and words[0] in outcome.error and "--engine ray" in outcome.error
+
+
+def test_ray_that_is_not_installed_is_named(command: Any, on_ray: list[object], monkeypatch: Any) -> None:
+    monkeypatch.delitem(sys.modules, "cskd_pipeline.precompute.ray_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = command(*on_ray)
+    assert outcome.code == 2
+    assert "pip install 'cskd-pipeline[ray]'" in outcome.error
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_cluster_out_of_reach_is_named(by_variable: bool, command: Any, on_ray: list[object]) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    if by_variable:
+        outcome = command(*on_ray, env={"RAY_ADDRESS": address})
+    else:
+        outcome = command(*on_ray, "--ray-address", address)
+    assert outcome.code == 75
+    assert f"no Ray cluster can be reached at {address}" in outcome.error
+
+
+def test_settings_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CSKD_DATA_ROOT", "sets")
+    settings = PrecomputeSettings(
+        data="images",
+        data_root=None,
+        split="train",
+        out="labels.zarr",
+        recipe="deit",
+        recipe_args=(),
+        size=224,
+        targets=None,
+        target_args=(),
+        block=None,
+        teacher={"teacher": "resnet18", "teacher_weights": Path("w.pth")},
+    )
+    found = settings.anywhere()
+    here = str(tmp_path)
+    assert (found.data, found.data_root, found.out) == (f"{here}/images", f"{here}/sets", f"{here}/labels.zarr")
+    assert found.teacher == {"teacher": "resnet18", "teacher_weights": tmp_path / "w.pth"}
+    for data, expected in [
+        ("imagenette", "imagenette"),
+        ("./imagenette", f"{here}/imagenette"),
+        ("train-{0..3}.tar", f"{here}/train-{{0..3}}.tar"),
+        ("/sets/x", "/sets/x"),
+        ("s3://bucket/x-{0..3}.tar", "s3://bucket/x-{0..3}.tar"),
+        ("imagenete", "imagenete"),
+    ]:
+        assert dataclasses.replace(settings, data=data).anywhere().data == expected
+    far = dataclasses.replace(settings, out="s3://bucket/labels", teacher={"teacher_weights": None}).anywhere()
+    assert far.out == "s3://bucket/labels" and far.teacher["teacher_weights"] is None
+
+
+def test_the_files_in_deploy_fit_the_command(tmp_path: Path) -> None:
+    deploy = Path(__file__).parents[2] / "deploy/ray"
+    subprocess.run(["bash", "-n", deploy / "submit.sh"], check=True)
+    fixed = re.search(r"cskd-pipeline precompute (.*) \"\$@\"", (deploy / "submit.sh").read_text())
+    cluster = (deploy / "cluster.yaml").read_text()
+    given = re.search(r"submit.sh (.*?)\n#   ray down", cluster, re.DOTALL)
+    assert fixed and given
+    words = shlex.split(fixed[1] + " " + given[1].replace("\\\n#", ""))
+    asked = precompute_command.make_context("precompute", words).params
+    kinds = yaml.safe_load(cluster)["available_node_types"]
+    assert int(asked["actors"]) == kinds["gpu"]["max_workers"]
+    assert int(asked["workers"]) + 1 == kinds["gpu"]["resources"]["CPU"]
+
+
+@pytest.mark.slow
+def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
+    command: Any, precompute: list[object], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = [*map(str, precompute), "--seeds", "0:12", "--out"]
+    assert command(*words, tmp_path / "plain").code == 0
+
+    pids: dict[str, int] = {}
+    lines: list[str] = []
+    killed = None
+    with subprocess.Popen(
+        [sys.executable, "-m", "cskd_pipeline_cli", *words, tmp_path / "ray", "--engine", "ray", "--actors", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stderr:
+            lines.append(line)
+            if joined := re.match(r"actor (\d) is at work on .*, process (\d+)", line):
+                pids[joined[1]] = int(joined[2])
+            if killed is None and (made := re.search(r"committed, .*\(actor (\d)\)", line)):
+                killed = made[1]
+                os.kill(pids[killed], signal.SIGKILL)
+        out = process.stdout.read()
+    said = "".join(lines)
+    assert process.returncode == 0, said
+    assert out == f"{tmp_path / 'ray'}: 12 complete seeds, 1,320 crops, {out.rpartition('crops, ')[2]}"
+    assert f"the process of actor {killed} died" in said
+    units = re.findall(r"seed \d+ block \d/4 committed", said)
+    assert len(units) == len(set(units)) >= 48 - 1, "each is told once, but for one in work at the kill"
+    assert "Traceback" not in said and "raylet" not in said
+    shown = [json.loads(command("inspect", tmp_path / name, "--json").out) for name in ("ray", "plain")]
+    assert shown[0]["digest"] == shown[1]["digest"]
+    assert not [*(tmp_path / "ray/.claims").iterdir()] and not [*(tmp_path / "ray/.writers").iterdir()]
