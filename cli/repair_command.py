@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .config_file import config_option
-from .options import data_options, machine_options, require_context, require_file, say, worker_count
-from .store_job import store_job
+from .options import machine_options, require_context, require_file, say, worker_count
+from .store_job import source_options, store_job
 
 if TYPE_CHECKING:
     from cskd_pipeline.precompute import PrecomputeJob
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Make what is bad in a label store again.")
 @click.argument("store")
-@data_options(required=False)
-@click.option(
-    "--teacher-weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The teacher's weights (.safetensors, .pth).  [default: timm's pretrained ones]",
-)
+@source_options
 @machine_options
 @config_option
 @click.pass_context

@@ -5,13 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from cskd_pipeline.errors import MismatchError
 
-from .options import make_teacher, open_data
+from .options import data_options, make_teacher, open_data, options
 
 if TYPE_CHECKING:
     from cskd_pipeline.precompute import PrecomputeJob
     from cskd_pipeline.store import StoreReader
+
+
+source_options = options(
+    data_options(required=False),
+    click.option(
+        "--teacher-weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The teacher's weights (.safetensors, .pth).  [default: timm's pretrained ones]",
+    ),
+)
+"""What a store was made of."""
 
 
 def store_job(

@@ -13,7 +13,6 @@ from cskd_pipeline.errors import DataError
 
 from .config_file import config_option
 from .options import (
-    data_options,
     json_option,
     machine_options,
     require_context,
@@ -21,7 +20,7 @@ from .options import (
     say,
     worker_count,
 )
-from .store_job import store_job
+from .store_job import source_options, store_job
 
 if TYPE_CHECKING:
     from cskd_pipeline.precompute import PrecomputeJob
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check a label store, by itself or against the teacher.")
 @click.argument("store")
-@data_options(required=False)
-@click.option(
-    "--teacher-weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The teacher's weights (.safetensors, .pth).  [default: timm's pretrained ones]",
-)
+@source_options
 @click.option("--crops", type=click.IntRange(1), default=512, show_default=True, help="How many crops to recompute.")
 @click.option("--key", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other crops.")
 @click.option("--allow-incomplete", is_flag=True, help="Seeds with missing blocks are no failure.")

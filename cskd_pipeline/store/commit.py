@@ -11,6 +11,8 @@ from google_crc32c import value as crc32c
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.records.frozen import Record, digest_json
+from cskd_pipeline.storage import Storage
+from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json
 
 Fidelity = dict[str, dict[str, float]]
@@ -74,6 +76,17 @@ class Commit(Record):
         if digest != digest_json(values):
             raise ValueError("it was changed after it was written")
         return commit
+
+
+def committed_blocks(storage: Storage, seed: int, *, blocks: int) -> list[int]:
+    """Those of a seed's `blocks` blocks that have a commit file, ascending.
+
+    Raises:
+        RetryError: the storage refuses.
+    """
+    files = storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
+    found = [layout.block_of(file.name.rpartition("/")[2]) for file in files]
+    return sorted(block for block in found if block is not None and block < blocks)
 
 
 def file_facts(content: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cskd_pipeline.encodings import FieldSpec, Records, StoredRows
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.commit import Commit, file_facts
+from cskd_pipeline.store.commit import Commit, committed_blocks, file_facts
 from cskd_pipeline.store.metadata import chunk_rows, spill_length
 from cskd_pipeline.store.opening import read_header
 from cskd_pipeline.store.shards import decode_into, decode_rows
@@ -68,9 +68,7 @@ class StoreReader:
 
     def committed(self, seed: int) -> list[int]:
         """The committed blocks of a seed, ascending."""
-        files = self.storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
-        blocks = [layout.block_of(file.name.rpartition("/")[2]) for file in files]
-        return sorted(block for block in blocks if block is not None and block < self.header.blocks)
+        return committed_blocks(self.storage, seed, blocks=self.header.blocks)
 
     def complete_seeds(self) -> list[int]:
         """The seeds that a student may train on."""

@@ -14,7 +14,7 @@ from cskd_pipeline.encodings import FieldSpec, Records
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage import Storage, open_storage
 from cskd_pipeline.store import layout
-from cskd_pipeline.store.commit import Commit, Fidelity, file_facts
+from cskd_pipeline.store.commit import Commit, Fidelity, committed_blocks, file_facts
 from cskd_pipeline.store.header import StoreHeader
 from cskd_pipeline.store.metadata import array_text, chunk_rows, fill_value, group_text, spill_text
 from cskd_pipeline.store.opening import make_root, require_store_or_room
@@ -57,9 +57,7 @@ class StoreWriter:
 
     def committed(self, seed: int) -> set[int]:
         """The blocks of a seed that are done."""
-        files = self.storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
-        blocks = {layout.block_of(file.name.rpartition("/")[2]) for file in files}
-        return {block for block in blocks if block is not None and block < self.header.blocks}
+        return {*committed_blocks(self.storage, seed, blocks=self.header.blocks)}
 
     def is_committed(self, seed: int, block: int) -> bool:
         """Whether this block is done."""
