@@ -22,6 +22,8 @@ from start_up import own_memory
 
 Row = dict[str, Any]
 BLOCK = 32_768
+BLOCK_S = 20.0
+"""How long a block is said to take: the clock of all ranks moves on by as much for each that one of them does."""
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def simulate(path: Path, samples: int, seeds: int, ranks: int) -> Row:
     from cskd_pipeline.precompute.units import ClaimedUnits
     from cskd_pipeline.storage import FolderStorage
     from cskd_pipeline.store import Claims, StoreReader, StoreWriter
+    from cskd_pipeline.store.claims import BEAT_S
     from cskd_pipeline.store.commit import Commit
     from cskd_pipeline.store.progress import progress_of
 
@@ -76,11 +79,12 @@ def simulate(path: Path, samples: int, seeds: int, ranks: int) -> Row:
         memory.append(own_memory(os.getpid()) - before)
         assert sum(seed.done for seed in progress.seeds) == done
 
-    done = planned_s = 0
+    done, planned_s, clock = 0, 0.0, 0.0
+    beaten = 0.0
     queues, at_work = {}, {}
     for rank in range(ranks):
         began = time.perf_counter()
-        claims = Claims(storage, seeds=f"0:{seeds}", beat_s=3600)
+        claims = Claims(storage, seeds=f"0:{seeds}", now=lambda: clock)
         claims._beat()
         queue = ClaimedUnits(
             StoreWriter(storage, header), claims, list(range(seeds)), rank=rank, world=ranks, sleep=lambda _: None
@@ -96,6 +100,11 @@ def simulate(path: Path, samples: int, seeds: int, ranks: int) -> Row:
     total = seeds * header.blocks
     while at_work:
         rank = chance.choice([*at_work])
+        clock += BLOCK_S / ranks
+        if clock >= beaten + BEAT_S:
+            beaten = clock
+            for queue in queues.values():
+                queue._claims._beat()
         turn = time.perf_counter()
         unit = next(at_work[rank], None)
         spent += time.perf_counter() - turn

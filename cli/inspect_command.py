@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import json_option
+from .store_job import require_attributes
 
 if TYPE_CHECKING:
     from cskd_pipeline.store import Fidelity
@@ -28,10 +29,12 @@ def inspect(store: str, as_json: bool) -> None:
     from cskd_pipeline.records.seed_list import format_seeds
     from cskd_pipeline.store import StoreReader, mean_fidelity, summarise
 
-    summary = summarise(StoreReader(store))
+    reader = StoreReader(store)
+    summary = summarise(reader)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
         return
+    require_attributes(reader)
     header = summary.header
     data, teacher, recipe = header["data"], header["teacher"], header["recipe"]
     click.echo(f"store      {summary.path} (format {header['format_version']})")

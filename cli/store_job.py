@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.errors import DataError, MismatchError
 
 from .options import data_options, make_teacher, open_data, options
 
@@ -41,6 +41,7 @@ def store_job(
     from cskd_pipeline.train import choose_device
 
     header = reader.header
+    require_attributes(reader)
     spec = header.teacher
     given = {
         "teacher": spec["model"],
@@ -68,3 +69,23 @@ def store_job(
     remedy = "give the --data and --teacher-weights that it was made of"
     header.require_same(job.header, where=reader.path, remedy=remedy)
     return job
+
+
+_TEACHER = ("model", "weights", "args", "precision", "channels_last", "compile", "chunk", "global_source")
+_RECIPE = ("name", "version", "size", "key", "scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix")
+
+
+def require_attributes(reader: StoreReader) -> None:
+    """Nothing, if the store says of its teacher and its recipe what is read of them here.
+
+    Raises:
+        DataError: it does not.
+    """
+    header = reader.header
+    missing = [f"teacher.{name}" for name in _TEACHER if name not in header.teacher]
+    missing += [f"recipe.{name}" for name in (*_RECIPE, "label_smoothing", "group") if name not in header.recipe]
+    if missing or not isinstance(header.teacher["args"], dict):
+        raise DataError(
+            f"the attributes of {reader.path} are damaged ({', '.join(missing) or 'teacher.args'} is missing); "
+            f"`cskd-pipeline repair {reader.path}` takes them from one of its seeds"
+        )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Callable
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.precompute.job import PrecomputeJob, work
-from cskd_pipeline.precompute.units import ClaimedUnits, Unit
+from cskd_pipeline.precompute.units import POLL_S, ClaimedUnits, Unit
 from cskd_pipeline.records.seed_list import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import (
@@ -33,7 +34,7 @@ class Repaired:
 
     Attributes:
         rewritten: paths of the attributes that were written anew.
-        units: the blocks that were computed again.
+        units: the blocks that were bad, and were computed again by this process or by one beside it.
         crops: how many crops that took.
         foreign: files that are none of the store's, and were left where they are.
     """
@@ -82,7 +83,7 @@ def repair(
             )
         job = make_job(reader)
         report(f"computing {len(units)} blocks again (seed and block: {_some(units)})")
-        crops = _remake(job, StoreWriter(storage, reader.header), units, workers=workers, report=report)
+        crops = _remake(job, StoreWriter(storage, reader.header), reader, units, workers=workers, report=report)
     reader = StoreReader(storage)
     tree = [*check_tree(reader)]
     left = [file for unit in units for file in check_block(reader, *unit)]
@@ -93,15 +94,39 @@ def repair(
 
 
 def _remake(
-    job: PrecomputeJob, writer: StoreWriter, units: list[Unit], *, workers: int, report: Callable[[str], None]
+    job: PrecomputeJob,
+    writer: StoreWriter,
+    reader: StoreReader,
+    units: list[Unit],
+    *,
+    workers: int,
+    report: Callable[[str], None],
 ) -> int:
     seeds = sorted({seed for seed, _ in units})
     with Claims(writer.storage, seeds=format_seeds(seeds)) as claims:
-        for unit in units:
-            if unit not in claims.others():  # a writer is at work on it: it is not bad but unfinished
-                writer.uncommit(*unit)
+        # What was bad may be well by now. A claim on a committed block is a dead writer's, or will soon be given back.
+        waiting = units
+        while waiting:
+            waiting = [unit for unit in waiting if not _forgotten(writer, reader, claims, unit)]
+            if waiting:
+                claims.clear_dead()
+                time.sleep(POLL_S)
         queue = ClaimedUnits(writer, claims, seeds, only=set(units))
         return work(job, writer, queue, workers=workers, report=report)
+
+
+def _forgotten(writer: StoreWriter, reader: StoreReader, claims: Claims, unit: Unit) -> bool:
+    """Whether the block is well, or does not exist any more; False while a writer has a claim on what exists."""
+    if not writer.is_committed(*unit):
+        return True  # whoever is at work on it commits it, or the queue hands it out when its claim is free
+    if not claims.take(*unit):
+        return False
+    try:
+        if check_block(reader, *unit):
+            writer.uncommit(*unit)
+    finally:
+        claims.release(*unit)
+    return True
 
 
 def _some(units: list[Unit]) -> str:

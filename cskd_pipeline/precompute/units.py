@@ -73,7 +73,7 @@ class ClaimedUnits:
 
     def left(self) -> int:
         """See `Units`."""
-        return sum(self._blocks - len(self._done_of(seed, refresh=False)) for seed in self._todo)
+        return sum(self._blocks - len(self._done_of(seed, refresh=False)) for seed in [*self._todo])
 
     def available(self) -> Iterator[Unit]:
         """See `Units`."""

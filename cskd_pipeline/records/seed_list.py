@@ -28,6 +28,8 @@ def parse_seeds(text: str) -> list[int]:
         if stop - first > MAX_SEEDS:
             raise UsageError(f"--seeds {text!r} names {stop - first:,} seeds, at most {MAX_SEEDS:,} are taken at once")
         seeds.update(range(first, stop))
+        if len(seeds) > MAX_SEEDS:
+            raise UsageError(f"--seeds names more than {MAX_SEEDS:,} seeds; ask for fewer at once")
     return sorted(seeds)
 
 

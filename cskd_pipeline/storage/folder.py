@@ -7,16 +7,23 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cskd_pipeline.errors import DataError, RetryError
 from cskd_pipeline.records.durable import sync, writing
 from cskd_pipeline.records.process_name import has_ended, process_name
 from cskd_pipeline.storage.storage import StoredFile
 
+Result = TypeVar("Result")
+
 HALF_WRITTEN = ".writing"
 """Where files lie until they are whole; renamed from here. A file's name begins with that of the process."""
+
+_ABANDONED_S = 86_400.0
+"""Age of a half-written file whose writer cannot be told to have ended: it ran elsewhere, or before a reboot."""
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What file systems without hard links answer."""
@@ -41,21 +48,29 @@ class FolderStorage:
 
     def read(self, name: str, *, limit: int) -> bytes:
         """See `Storage`."""
-        with self._opened(name) as (descriptor, size):
-            if size > limit:
-                raise DataError(f"{self.at(name)} has {size:,} bytes, at most {limit:,} are expected")
-            content = _pread(descriptor, 0, size)
-        if len(content) < size:
-            raise RetryError(f"{self.at(name)} changed while it was read; run the same command again")
-        return content
+
+        def read() -> bytes:
+            with self._opened(name) as (descriptor, size):
+                if size > limit:
+                    raise DataError(f"{self.at(name)} has {size:,} bytes, at most {limit:,} are expected")
+                content = _pread(descriptor, 0, size)
+            if len(content) < size:
+                raise RetryError(f"{self.at(name)} changed while it was read; run the same command again")
+            return content
+
+        return _past_stale(read)
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """See `Storage`."""
-        with self._opened(name) as (descriptor, size):
-            end = max((stop for _, stop in ranges), default=0)
-            if end > size:
-                raise DataError(f"{self.at(name)} has {size:,} bytes, {end:,} are expected")
-            return [_pread(descriptor, start, stop - start) for start, stop in ranges]
+
+        def read() -> list[bytes]:
+            with self._opened(name) as (descriptor, size):
+                end = max((stop for _, stop in ranges), default=0)
+                if end > size:
+                    raise DataError(f"{self.at(name)} has {size:,} bytes, {end:,} are expected")
+                return [_pread(descriptor, start, stop - start) for start, stop in ranges]
+
+        return _past_stale(read)
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
@@ -113,10 +128,15 @@ class FolderStorage:
     def sweep(self) -> None:
         """See `Storage`."""
         folder = self.root / HALF_WRITTEN
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        if not folder.is_dir():
+            return
+        with writing(folder), os.scandir(folder) as entries:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=process_name() + ".") as probe:
+                now = os.fstat(probe.fileno()).st_mtime  # by the clock of the storage
             for entry in entries:
-                if has_ended(entry.name.partition(".")[0]):
-                    with writing(entry.path), contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError):
+                    old = now - entry.stat().st_mtime > _ABANDONED_S
+                    if old or has_ended(entry.name.partition(".")[0]):
                         Path(entry.path).unlink()
 
     @contextlib.contextmanager
@@ -180,6 +200,17 @@ class FolderStorage:
             ) from error
 
 
+def _past_stale(read: Callable[[], Result]) -> Result:
+    """What `read` gives, tried again where NFS says that the file was replaced meanwhile."""
+    for _ in range(2):
+        try:
+            return read()
+        except RetryError as error:
+            if getattr(error.__cause__, "errno", None) != errno.ESTALE:
+                raise
+    return read()
+
+
 def _place(temporary: Path, target: Path) -> None:
     """Give a file its name unless there is one of this name."""
     try:
@@ -211,9 +242,16 @@ def _walk(folder: Path, prefix: str, *, deep: bool) -> Iterator[StoredFile]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
-        if entry.is_dir():
+        # A seed may be a link to another disk; links below it lead in circles, or anywhere.
+        if entry.is_dir(follow_symlinks=not prefix):
             if deep:
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", deep=True)
         else:
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            try:
                 yield _stored(prefix + entry.name, entry.stat())
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                yield StoredFile(prefix + entry.name, -1, "")

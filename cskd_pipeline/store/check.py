@@ -58,7 +58,8 @@ def check_tree(store: StoreReader) -> Iterator[BadFile]:
         try:
             found = store.storage.read(name, limit=layout.MAX_METADATA_BYTES)
         except FileNotFoundError:
-            yield BadFile(seed, None, store.storage.at(name), "it is missing", "rewrite")
+            if seed is None or store.committed(seed):  # else a writer may be about to write it
+                yield BadFile(seed, None, store.storage.at(name), "it is missing", "rewrite")
             continue
         except DataError as error:
             yield BadFile(seed, None, store.storage.at(name), str(error), "rewrite")

@@ -19,13 +19,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from cskd_pipeline.errors import CskdError, DataError
 from cskd_pipeline.records.process_name import has_ended, process_name
-from cskd_pipeline.storage import Storage
+from cskd_pipeline.storage import Storage, StoredFile
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json
 
@@ -64,6 +64,12 @@ class WriterStatus:
     seconds: float
     seeds: str
     unix_time: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.beat, self.crops, self.seconds, self.unix_time)
+        plain = all(isinstance(number, int | float) and abs(number) < 1 << 60 for number in numbers)
+        if not plain or not all(isinstance(text, str) for text in (self.name, self.host, self.seeds)):
+            raise ValueError("it is not what a writer says of itself")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +115,8 @@ class Claims:
         self._began = self._progressed = now()
         self._crops = self._beats = 0
         self._held: set[tuple[int, int]] = set()
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._known: dict[str, tuple[str, str]] = {}
         self._looked, self._dead = -math.inf, set[tuple[int, int]]()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="claims")
@@ -145,10 +152,12 @@ class Claims:
         if not self._storage.create(name, content, durable=False):
             holder = self._read_claim(name)
             if holder is not None and not self.is_dead(holder or name):
+                self._dead.discard((seed, block))  # of a dead writer no more
                 return False
-            if self._read_claim(name) == holder:  # nobody was quicker
+            if holder is not None and self._read_claim(name) == holder:  # nobody was quicker
                 self._storage.delete(name)
             if not self._storage.create(name, content, durable=False):
+                self._dead.discard((seed, block))
                 return False
         self._held.add((seed, block))
         self._dead.discard((seed, block))
@@ -186,31 +195,37 @@ class Claims:
         now = self._now()
         if now - self._looked >= self._beat_s:
             self._looked = now
-            claims = list_claims(self._storage)
-            self._dead = {
-                (claim.seed, claim.block)
-                for claim in claims
-                if self.is_dead(claim.writer or _claim_name(claim.seed, claim.block))
-            }
-            taken = {(claim.seed, claim.block) for claim in claims}
+            signs = self._signs()
+            holders = self._holders()
+            self._dead = {unit for unit, holder in holders.items() if self.is_dead(holder, signs)}
+            taken = {*holders}
         else:
             taken = {unit for unit, _ in _claim_files(self._storage)}
         return taken - self._dead
 
-    def is_dead(self, writer: str) -> bool:
-        """Whether a writer gives no signs of life any more, as far as this one can tell by now."""
+    def is_dead(self, writer: str, signs: Mapping[str, str] | None = None) -> bool:
+        """Whether a writer gives no signs of life any more, as far as this one can tell by now.
+
+        Args:
+            writer: its name, or that of a claim which names nobody.
+            signs: versions of all writers' files, where they were listed already.
+
+        Raises:
+            RetryError: the storage refuses.
+        """
         if writer == self.name:
             return False
         if has_ended(writer):
             return True
-        status = read_writer(self._storage, writer)
-        if status is None and not writer.startswith(layout.CLAIMS):
-            return True  # it has ended in order, or was cleared away
-        beat = -1 if status is None else status.beat
+        sign = (self._signs() if signs is None else signs).get(writer)
+        if sign is None:
+            if not writer.startswith(layout.CLAIMS):
+                return True  # it has ended in order, or was cleared away
+            sign = ""
         now = self._now()
-        last, since = self._seen.setdefault(writer, (beat, now))
-        if last != beat:
-            self._seen[writer] = (beat, now)
+        last, since = self._seen.setdefault(writer, (sign, now))
+        if last != sign:
+            self._seen[writer] = (sign, now)
             return False
         return now - since >= self._expiry_s
 
@@ -220,13 +235,38 @@ class Claims:
         Raises:
             RetryError: the storage refuses.
         """
-        for claim in list_claims(self._storage):
-            name = _claim_name(claim.seed, claim.block)
-            if self.is_dead(claim.writer or name) and self._read_claim(name) == claim.writer:
-                self._storage.delete(name)
-        for writer in list_writers(self._storage):
-            if self.is_dead(writer):
-                forget_writer(self._storage, writer)
+        signs = self._signs()
+        for unit, holder in self._holders().items():
+            if self.is_dead(holder, signs) and (self._read_claim(_claim_name(*unit)) or _claim_name(*unit)) == holder:
+                self._storage.delete(_claim_name(*unit))
+        for writer in signs:
+            if self.is_dead(writer, signs):
+                self._storage.delete(self._writer_name(writer))
+
+    def _signs(self) -> dict[str, str]:
+        """Name of every writer that has not ended in order -> version of its file, another after each sign of life."""
+        files = self._storage.files(layout.WRITERS)
+        return {
+            file.name.rpartition("/")[2].removesuffix(".json"): file.version
+            for file in files
+            if file.name.endswith(".json")
+        }
+
+    def _holders(self) -> dict[tuple[int, int], str]:
+        """Claimed block -> its writer, or the name of the claim if that cannot be read; each claim is read once."""
+        known, self._known = self._known, {}
+        holders = {}
+        for unit, file in _claim_files(self._storage):
+            if file.name in known and known[file.name][0] == file.version:
+                writer = known[file.name][1]
+            else:
+                found = self._read_claim(file.name)
+                if found is None:
+                    continue  # given back meanwhile
+                writer = found or file.name
+            self._known[file.name] = (file.version, writer)
+            holders[unit] = writer
+        return holders
 
     def _read_claim(self, name: str) -> str | None:
         """The writer in a claim; "" if it cannot be read, None if there is none."""
@@ -273,10 +313,10 @@ def list_claims(storage: Storage) -> list[Claim]:
         RetryError: the storage refuses.
     """
     claims = []
-    for (seed, block), name in _claim_files(storage):
+    for (seed, block), file in _claim_files(storage):
         with contextlib.suppress(FileNotFoundError):
             try:
-                writer = _writer_of(storage.read(name, limit=_MAX_BYTES))
+                writer = _writer_of(storage.read(file.name, limit=_MAX_BYTES))
             except DataError:
                 writer = ""
             claims.append(Claim(seed, block, writer))
@@ -298,11 +338,11 @@ def read_writer(storage: Storage, writer: str) -> WriterStatus | None:
         return None
 
 
-def _claim_files(storage: Storage) -> Iterator[tuple[tuple[int, int], str]]:
+def _claim_files(storage: Storage) -> Iterator[tuple[tuple[int, int], StoredFile]]:
     for file in storage.files(layout.CLAIMS):
         match = _CLAIM.fullmatch(file.name)
         if match:
-            yield (int(match[1]), int(match[2])), file.name
+            yield (int(match[1]), int(match[2])), file
 
 
 def _claim_name(seed: int, block: int) -> str:

@@ -15,6 +15,9 @@ from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json
 
+_MOST = 1e30
+"""No measured mean comes near; what is no number is not below either."""
+
 Fidelity = dict[str, dict[str, float]]
 """Encoding -> "crops" measured and the means over them."""
 
@@ -49,8 +52,8 @@ class Commit(Record):
         )
         fidelity = isinstance(self.fidelity, dict) and all(
             isinstance(values, dict)
-            and all(isinstance(value, int | float) for value in values.values())
-            and values.get("crops", 0) >= 1
+            and all(isinstance(value, int | float) and abs(value) < _MOST for value in values.values())
+            and 1 <= values.get("crops", 0) <= layout.MAX_BLOCK
             for values in self.fidelity.values()
         )
         if not (whole and files and fidelity and isinstance(self.versions, dict)):

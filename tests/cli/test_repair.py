@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +192,57 @@ def test_status_shows_who_is_at_work_and_since_when_others_are_silent(store: Pat
     ):
         assert text in shown.out, shown.out
     assert [*(store / ".claims").iterdir()] == []
+
+
+def test_a_claim_that_a_writer_elsewhere_left_behind_does_not_stop_a_repair(
+    store: Path, finished_store: Path, command: Any, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cskd_pipeline.store import Claims
+
+    elsewhere = "0123456789ab-7-7-01234567"
+    for folder, name, content in (
+        (".claims", "000000-000001", {"writer": elsewhere}),
+        (".writers", elsewhere, {"name": elsewhere, "host": "gone", "beat": 1, "crops": 0, "seconds": 1, "seeds": "0"}),
+    ):
+        (store / folder).mkdir(exist_ok=True)
+        (store / folder / f"{name}.json").write_text(json.dumps({**content, "unix_time": 0}))
+    flip(store / "seed-000000/hard/c/1/0")
+    module = sys.modules["cskd_pipeline.precompute.repair"]  # the package has a function of this name
+    monkeypatch.setattr(module, "POLL_S", 0.05)
+    monkeypatch.setattr("cskd_pipeline.precompute.units.POLL_S", 0.05)
+    short = functools.partial(Claims, beat_s=0.05, expiry_s=0.3)
+    monkeypatch.setattr(module, "Claims", short)
+    mended = command("repair", store, *source)
+    assert mended.code == 0, mended.err
+    (store / f".writers/{elsewhere}.json").unlink(missing_ok=True)
+    assert on_disk(store) == on_disk(finished_store)
+
+
+def test_a_block_that_is_well_again_when_its_turn_comes_is_not_touched(
+    store: Path, finished_store: Path, command: Any, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cskd_pipeline_cli import repair_command
+
+    shard = store / "seed-000000/hard/c/1/0"
+    flip(shard)
+    real = repair_command.store_job
+
+    def slow(*args: Any, **settings: Any) -> Any:
+        shutil.copy(finished_store / "seed-000000/hard/c/1/0", shard)  # another writer was quicker
+        return real(*args, **settings)
+
+    monkeypatch.setattr(repair_command, "store_job", slow)
+    before = (store / "seed-000000/commits/000001.json").stat().st_ino
+    assert command("repair", store, *source).code == 0
+    assert (store / "seed-000000/commits/000001.json").stat().st_ino == before
+    assert on_disk(store) == on_disk(finished_store)
+
+
+def test_attributes_without_what_is_shown_are_one_line(store: Path, command: Any, source: Source) -> None:
+    root = store / "zarr.json"
+    group = json.loads(root.read_text())
+    for name in ("teacher", "recipe"):
+        root.write_text(json.dumps({**group, "attributes": {**group["attributes"], name: {}}}))
+        for words in (["inspect", store], ["verify", store, *source]):
+            refused = command(*words)
+            assert refused.code == 3 and f"{name}." in refused.error and "repair" in refused.error

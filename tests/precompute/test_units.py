@@ -141,3 +141,19 @@ def test_ranks_come_from_options_or_from_the_launcher() -> None:
     ]:
         with pytest.raises(UsageError, match=said):
             launched_rank(rank, world, environment)
+
+
+def test_counting_what_is_left_while_a_seed_becomes_complete(
+    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = units(writer, [0, 1, 2])
+    for block in range(5):
+        commit(writer, (0, block))
+    real = StoreWriter.committed
+
+    def committed(self: StoreWriter, seed: int) -> set[int]:
+        queue._todo.pop(0, None)  # as the thread that claims blocks does, while this one waits for a listing
+        return real(self, seed)
+
+    monkeypatch.setattr(StoreWriter, "committed", committed)
+    assert queue.left() == 10

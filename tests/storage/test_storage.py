@@ -183,8 +183,38 @@ def test_a_killed_writer_leaves_the_old_or_the_new_and_its_remains_are_swept(tmp
         assert len(content) == 1_800_000 and content == content[:9] * 200_000
     (tmp_path / "s" / HALF_WRITTEN / f"{process_name()}.x").write_bytes(b"of one that lives")
     (tmp_path / "s" / HALF_WRITTEN / "another-machine-1-2-abc.x").write_bytes(b"of one elsewhere")
+    (tmp_path / "s" / HALF_WRITTEN / "another-machine-1-2-abc.y").write_bytes(b"of one elsewhere, two days ago")
+    ago = time.time() - 2 * 86_400
+    os.utime(tmp_path / "s" / HALF_WRITTEN / "another-machine-1-2-abc.y", (ago, ago))
     storage.sweep()
-    assert len([*(tmp_path / "s" / HALF_WRITTEN).iterdir()]) == 2
+    left = [path.read_bytes() for path in (tmp_path / "s" / HALF_WRITTEN).iterdir()]
+    assert sorted(left) == [b"of one elsewhere", b"of one that lives"]
+
+
+def test_links_are_followed_to_seeds_on_other_disks_and_no_further(tmp_path: Path) -> None:
+    FolderStorage(tmp_path / "disk").write("hard/c/0", b"x")
+    storage = FolderStorage(tmp_path / "s")
+    storage.write("zarr.json", b"{}")
+    (tmp_path / "s/seed-000000").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/around").symlink_to(tmp_path / "s")
+    (tmp_path / "disk/itself").symlink_to(tmp_path / "disk/itself")
+    names = [file.name for file in storage.files()]
+    assert sorted(names) == ["seed-000000/around", "seed-000000/hard/c/0", "seed-000000/itself", "zarr.json"]
+
+
+def test_a_file_that_was_replaced_on_nfs_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = FolderStorage(tmp_path)
+    storage.write("a", b"content")
+    real, calls = os.open, []
+
+    def stale(*args: Any, **settings: Any) -> int:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(*args, **settings)
+
+    monkeypatch.setattr(os, "open", stale)
+    assert storage.read("a", limit=9) == b"content" and len(calls) == 2
 
 
 def test_a_process_that_ended_is_told_from_one_that_runs_or_is_elsewhere() -> None:

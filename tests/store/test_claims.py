@@ -145,3 +145,59 @@ def ended_process() -> str:
 
     code = "from cskd_pipeline.records.process_name import process_name; print(process_name())"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_block_that_another_took_over_is_not_offered_again(tmp_path: Path) -> None:
+    storage, clock = FolderStorage(tmp_path), Clock()
+    storage.write(".claims/000000-000000.json", json.dumps({"writer": "gone-in-order"}).encode())
+    late, quick = claims(storage, clock), claims(storage, clock)
+    assert late.others() == set()
+    assert quick.take(0, 0)
+    assert not late.take(0, 0)
+    assert late.others() == {(0, 0)}  # though nobody was asked again who is dead
+
+
+def test_looking_reads_only_claims_that_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, clock = FolderStorage(tmp_path), Clock()
+    writers = [claims(storage, clock) for _ in range(8)]
+    for number, writer in enumerate(writers):
+        assert writer.take(0, number)
+    watcher = claims(storage, clock)
+    assert len(watcher.others()) == 8
+    reads: list[str] = []
+    real = FolderStorage.read
+
+    def read(self: FolderStorage, name: str, *, limit: int) -> bytes:
+        reads.append(name)
+        return real(self, name, limit=limit)
+
+    monkeypatch.setattr(FolderStorage, "read", read)
+    clock.now = 4000
+    for writer in writers:
+        writer._beat()
+    assert len(watcher.others()) == 8 and reads == []
+    clock.now = 8000
+    for writer in writers[1:]:
+        writer._beat()
+    assert watcher.others() == {(0, number) for number in range(1, 8)} and reads == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unix_time": "x"},
+        {"unix_time": None},
+        {"crops": 10**400},
+        {"seconds": float("nan")},
+        {"seeds": 5},
+        {"host": ["x"]},
+        {"more": 1},
+    ],
+)
+def test_what_no_writer_says_of_itself_is_passed_over(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    storage = FolderStorage(tmp_path)
+    status = {"name": "w", "host": "h", "beat": 1, "crops": 1, "seconds": 1, "seeds": "0", "unix_time": 1}
+    storage.write(".writers/w.json", json.dumps(status).encode())
+    assert read_writer(storage, "w") is not None
+    storage.write(".writers/w.json", json.dumps({**status, **wrong}).encode())
+    assert read_writer(storage, "w") is None
