@@ -77,9 +77,10 @@ def repair(
     crops = 0
     if units:
         if make_job is None:
+            done = f"{len(rewritten)} attribute files were written anew; " if rewritten else ""
             raise DataError(
-                f"{len(units)} blocks of {reader.path} must be computed again (seed and block: {_some(units)}); give "
-                "--data and --teacher-weights, what the store was made of"
+                f"{done}{len(units)} blocks of {reader.path} must be computed again (seed and block: {_some(units)}); "
+                "give --data and --teacher-weights, what the store was made of"
             )
         job = make_job(reader)
         report(f"computing {len(units)} blocks again (seed and block: {_some(units)})")

@@ -512,3 +512,45 @@ def test_opening_a_store_does_not_import_torch() -> None:
 
     code = "import cskd_pipeline.store, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_commit_appears_when_all_else_would_survive_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "s.zarr", seeds=(0,))
+    writer = StoreWriter(tmp_path / "s.zarr", header())
+    synced: list[int] = []  # inodes, in the order of the calls
+    placed: dict[Path, tuple[int, int]] = {}  # file -> its inode, and how many calls came before
+    removed: list[int] = []
+    sync, place, unlink = os.fsync, Path.replace, Path.unlink
+
+    def recorded_sync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def recorded_place(self: Path, target: Path) -> Path:
+        placed[target] = (self.stat().st_ino, len(synced))
+        return place(self, target)
+
+    def recorded_unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "000001.json":
+            removed.append(len(synced))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "replace", recorded_place)
+    monkeypatch.setattr(Path, "unlink", recorded_unlink)
+    assert writer.write_block(0, 1, *block_labels(HARD, 0, 1), versions=VERSIONS, replace=True)
+
+    seed = tmp_path / "s.zarr/seed-000000"
+    commit = seed / "commits/000001.json"
+    _, before_commit = placed[commit]
+    (gone,) = removed
+    assert (seed / "commits").stat().st_ino in synced[gone : min(before for _, before in placed.values())]
+    files = json.loads(commit.read_text())["files"]
+    assert {seed / name for name in files} | {commit} == {*placed}
+    for file, (inode, before) in placed.items():
+        assert inode in synced[:before]  # what it holds, before its name
+        above = [folder.stat().st_ino for folder in file.parents if folder.is_relative_to(tmp_path / "s.zarr")]
+        later = synced[before:] if file == commit else synced[before:before_commit]
+        assert {*above} <= {*later}  # all names on the way to it, before the commit
