@@ -14,7 +14,7 @@ _WHOLE = 1 << 31
 
 
 class CachedStorage:
-    """Another storage's files, for reading. What is asked for is kept whole in a folder until it is forgotten.
+    """Another storage's files. What is read is kept whole in a folder until it is forgotten.
 
     The folder is this process's alone. What killed processes left beside it is removed.
     """
@@ -56,16 +56,19 @@ class CachedStorage:
         return self._distant.size(name)
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """Not here."""
-        raise NotImplementedError
+        """See `Storage`; a local copy is forgotten."""
+        self._local.delete(name)
+        self._distant.write(name, content, durable=durable)
 
     def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
-        """Not here."""
-        raise NotImplementedError
+        """See `Storage`; a local copy is forgotten."""
+        self._local.delete(name)
+        return self._distant.create(name, content, durable=durable)
 
     def delete(self, name: str, *, durable: bool = False) -> None:
-        """Not here."""
-        raise NotImplementedError
+        """See `Storage`; a local copy is forgotten."""
+        self._local.delete(name)
+        self._distant.delete(name, durable=durable)
 
     def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""
