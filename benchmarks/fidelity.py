@@ -15,7 +15,7 @@ import numpy as np
 from label_format import LabelFormat
 from torch import Tensor
 
-from cskd_pipeline.records.ratio import RATIO_STEPS, fused
+from cskd_pipeline.ratio import RATIO_STEPS, fused
 
 AGREEMENT_RATIOS = tuple(round(i * RATIO_STEPS / 25) for i in range(26))
 KL_RATIOS = tuple(round(i * RATIO_STEPS / 5) for i in range(6))

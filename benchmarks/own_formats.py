@@ -13,11 +13,11 @@ import torch
 from label_format import LabelFormat, Rows
 from torch import Tensor
 
+from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding, Records, SoftEncoding, encodings_to_json
+from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, Records, SoftEncoding, encodings_to_json
 from cskd_pipeline.losses.palette import densify, global_on_palette, on_palette
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.replay.decode_program import SeedTable, table_blocks
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, default_block
 

@@ -58,9 +58,9 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     from steps import random_teacher
 
     from cskd_pipeline.crops.recipe import RECIPES
-    from cskd_pipeline.encodings import encodings_from_json
+    from cskd_pipeline.data import open_split
+    from cskd_pipeline.labels import encodings_from_json
     from cskd_pipeline.precompute import PrecomputeJob
-    from cskd_pipeline.samples import open_split
 
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
@@ -93,7 +93,7 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
 def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> int:
     """Everything, into a store of its own."""
     from cskd_pipeline.precompute.job import compute
-    from cskd_pipeline.records.ahead import ahead
+    from cskd_pipeline.runtime.ahead import ahead
     from cskd_pipeline.store import StoreWriter
 
     crops = 0
@@ -121,7 +121,7 @@ def teacher_only(job: PrecomputeJob, crops: int) -> int:
 
 def loader_only(job: PrecomputeJob, units: list[tuple[int, int]], *, workers: int) -> int:
     """Crops as the teacher wants them, for none."""
-    from cskd_pipeline.replay import CropLoader, block_batches
+    from cskd_pipeline.loading import CropLoader, block_batches
 
     spec, device = job.teacher.spec, job.teacher.device
     wanted = (

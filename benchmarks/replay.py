@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import report
 
 if TYPE_CHECKING:
-    from cskd_pipeline.replay import EpochOrder
-    from cskd_pipeline.samples import SampleIndex
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.loading import EpochOrder
 
 PIPELINES = {
     "timm": "`create_transform` with recipe `deit`'s settings, `Mixup`; Pillow",
@@ -103,7 +103,7 @@ def measure(pipeline: str, data: str, *, size: int, crops: int) -> dict[str, flo
         sys.modules |= dict.fromkeys(FASTER)  # as if they were not installed
     import torch
 
-    from cskd_pipeline.samples import open_split
+    from cskd_pipeline.data import open_split
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -129,7 +129,7 @@ def epoch_order(index: SampleIndex, *, size: int, repeats: int) -> EpochOrder:
     import dataclasses
 
     from cskd_pipeline.crops.recipe import RECIPES
-    from cskd_pipeline.replay import EpochOrder
+    from cskd_pipeline.loading import EpochOrder
 
     recipe = dataclasses.replace(RECIPES["deit"], size=size)
     shuffle = "blocks" if repeats > 1 else "full"
@@ -140,7 +140,7 @@ def replayed_batches(index: SampleIndex, order: EpochOrder, *, count: int, on_de
     """Passes over the same crops, as `train` loads them, and finishes them where that is not left to a GPU."""
     import torch
 
-    from cskd_pipeline.replay import CropLoader
+    from cskd_pipeline.loading import CropLoader
 
     recipe, cpu = order.recipe, torch.device("cpu")
     loader = CropLoader(index, recipe, workers=1, augment=not on_device, ahead=order.ahead)

@@ -55,7 +55,7 @@ def make_index(folder: Path, entries: int) -> Path:
     import numpy as np
     from PIL import Image
 
-    from cskd_pipeline.samples.index_files import write_index
+    from cskd_pipeline.data.index_files import write_index
 
     encoded = []
     generator = np.random.default_rng(0)
@@ -90,8 +90,8 @@ def measure(folder: Path) -> Row:
     import torch
 
     from cskd_pipeline.crops.recipe import RECIPES
-    from cskd_pipeline.replay import CropLoader, EpochOrder
-    from cskd_pipeline.samples import SampleIndex
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.loading import CropLoader, EpochOrder
 
     torch.set_num_threads(1)
     began = time.perf_counter()

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 import report
 
 if TYPE_CHECKING:
+    from cskd_pipeline.batch import TrainBatch
     from cskd_pipeline.crops.batch import CropBatch
+    from cskd_pipeline.models.teacher import Teacher
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.precompute import PrecomputeJob
-    from cskd_pipeline.records.batch import TrainBatch
     from cskd_pipeline.replay import TargetProvider
-    from cskd_pipeline.teacher import Teacher
 
 BATCHES = 4
 """Different ones that steps go through."""
@@ -72,11 +72,11 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
     import torch
 
     from cskd_pipeline.crops.recipe import RECIPES
-    from cskd_pipeline.encodings import HardEncoding
+    from cskd_pipeline.data import open_split
+    from cskd_pipeline.labels import HardEncoding
+    from cskd_pipeline.loading import CropLoader, block_batches
     from cskd_pipeline.precompute import PrecomputeJob
     from cskd_pipeline.precompute.job import compute
-    from cskd_pipeline.replay import CropLoader, block_batches
-    from cskd_pipeline.samples import open_split
     from cskd_pipeline.store import StoreWriter
 
     index = open_split(arguments.data, "train")
@@ -102,7 +102,7 @@ def random_teacher(name: str, folder: Path, *, classes: int, arguments: argparse
     import torch
     from safetensors.torch import save_file
 
-    from cskd_pipeline.teacher import load_teacher
+    from cskd_pipeline.models.teacher import load_teacher
 
     torch.manual_seed(0)
     weights = folder / "teacher.safetensors"
@@ -121,10 +121,10 @@ def compare(
     name: str, job: PrecomputeJob, batches: list[CropBatch], store: Path, arguments: argparse.Namespace
 ) -> list[Row]:
     """One row a mode. All modes take turns, step by step, so that a busy moment hits them alike."""
+    from cskd_pipeline.models.teacher import LiveTargets
     from cskd_pipeline.objectives import create_objective
     from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
     from cskd_pipeline.store import StoreReader
-    from cskd_pipeline.teacher import LiveTargets
 
     cskd = create_objective("cskd")
     stored = StoredTargets(StoreReader(store), needs=cskd.needs, canary=Canary(0.01))
@@ -178,8 +178,8 @@ class Steps:
     ) -> None:
         import torch
 
-        from cskd_pipeline.student import create_student
-        from cskd_pipeline.student.timm_model import normalisation
+        from cskd_pipeline.models.student import create_student
+        from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.train import TrainConfig
         from cskd_pipeline.train.learner import Learner
 
@@ -209,7 +209,7 @@ class Steps:
         self.done += 1
 
     def micro_batches(self) -> Iterator[TrainBatch]:
-        from cskd_pipeline.records.batch import TrainBatch
+        from cskd_pipeline.batch import TrainBatch
 
         recipe = self.job.recipe
         batch = next(self.crops).on(self.device, recipe)

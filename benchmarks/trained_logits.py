@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.replay import CropLoader
-from cskd_pipeline.replay.order import sample_batches
-from cskd_pipeline.samples import SampleIndex, open_split
-from cskd_pipeline.teacher import load_teacher
+from cskd_pipeline.data import SampleIndex, open_split
+from cskd_pipeline.loading import CropLoader
+from cskd_pipeline.loading.order import sample_batches
+from cskd_pipeline.models.teacher import load_teacher
 
 SIZE = 56
 NETWORK = "resnet10t"

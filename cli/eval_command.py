@@ -68,12 +68,12 @@ def evaluate(
 
     Gives top-1, top-5 and loss for every way of combining the student's heads.
     """
+    from cskd_pipeline.data import open_index
     from cskd_pipeline.errors import UsageError
     from cskd_pipeline.evaluate import evaluate as run
-    from cskd_pipeline.replay import EvaluationSet
-    from cskd_pipeline.samples import open_index
-    from cskd_pipeline.student.timm_model import normalisation
-    from cskd_pipeline.train import choose_device
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.runtime.device import choose_device
 
     from .trained_model import open_model, weights_file
 

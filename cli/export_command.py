@@ -29,8 +29,8 @@ def export(run: Path, file: Path, weights: str) -> None:
     import torch
 
     from cskd_pipeline.checkpoint import save_model
-    from cskd_pipeline.records.durable import write_atomic
-    from cskd_pipeline.student import parameter_count, plain_state_dict
+    from cskd_pipeline.models.student import parameter_count, plain_state_dict
+    from cskd_pipeline.storage.durable import write_atomic
 
     from .trained_model import open_model, weights_file
 

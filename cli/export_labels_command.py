@@ -50,11 +50,11 @@ def export_labels(
     """
     from tqdm import tqdm
 
-    from cskd_pipeline.records.seed_list import format_seeds, parse_seeds
+    from cskd_pipeline.publish.card import require_license, write_card
+    from cskd_pipeline.publish.copying import copy_seeds
+    from cskd_pipeline.seeds import format_seeds, parse_seeds
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import StoreReader, summarise
-    from cskd_pipeline.store.card import require_license, write_card
-    from cskd_pipeline.store.copying import copy_seeds
 
     chosen = None if seeds is None else parse_seeds(seeds)
     encodings = None if targets is None else [*target_settings(targets, ())]

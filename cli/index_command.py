@@ -36,9 +36,8 @@ def index(
     """
     from tqdm import tqdm
 
-    from cskd_pipeline.manifest import resolve_data
-    from cskd_pipeline.samples import build_index
-    from cskd_pipeline.samples.pack import pack
+    from cskd_pipeline.data import build_index, resolve_data
+    from cskd_pipeline.data.pack import pack
 
     source = resolve_data(data, root=data_root)
     with tqdm(unit="image", leave=False, disable=None, file=sys.stderr) as bar:

@@ -26,7 +26,7 @@ def inspect(store: str, as_json: bool) -> None:
     That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
     the teacher's logits, and the software that wrote it.
     """
-    from cskd_pipeline.records.seed_list import format_seeds
+    from cskd_pipeline.seeds import format_seeds
     from cskd_pipeline.store import StoreReader, mean_fidelity, summarise
 
     reader = StoreReader(store)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cskd_pipeline.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cskd_pipeline.encodings import Encoding
+    from cskd_pipeline.labels import Encoding
 
 Settings = dict[str, dict[str, Any]]
 """Name of an encoding -> settings given for it."""
@@ -24,7 +24,7 @@ def target_settings(targets: str, arguments: Iterable[tuple[str, Any]]) -> Setti
     Raises:
         UsageError: there is no such encoding or setting, or one is given for an encoding that is not asked for.
     """
-    from cskd_pipeline.encodings import ENCODINGS
+    from cskd_pipeline.labels import ENCODINGS
 
     chosen: Settings = {}
     for name in (part.strip() for part in targets.split(",")):
@@ -72,7 +72,7 @@ def make_encodings(settings: Settings, *, positions: int, classes: int) -> dict[
     Raises:
         UsageError: a value is not allowed.
     """
-    from cskd_pipeline.encodings import encodings_from_json
+    from cskd_pipeline.labels import encodings_from_json
 
     return encodings_from_json(
         {name: {"positions": positions, "classes": classes, **values} for name, values in settings.items()}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.samples import SampleIndex
-    from cskd_pipeline.teacher import Teacher
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.models.teacher import Teacher
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -158,7 +158,7 @@ def open_data(data: str, split: str, root: str | None) -> SampleIndex:
     """The index of a split, with a progress bar where it has to be built."""
     from tqdm import tqdm
 
-    from cskd_pipeline.samples import open_split
+    from cskd_pipeline.data import open_split
 
     with tqdm(desc=f"indexing {split}", unit="image", leave=False, disable=None, file=sys.stderr) as bar:
 
@@ -171,14 +171,14 @@ def open_data(data: str, split: str, root: str | None) -> SampleIndex:
 
 def is_index(data: str) -> bool:
     """Whether `--data` is the folder of an index, which knows one split."""
-    from cskd_pipeline.samples.index_files import HEADER_NAME
+    from cskd_pipeline.data.index_files import HEADER_NAME
 
     return (Path(data) / HEADER_NAME).is_file()
 
 
 def split_to_score(data: str, root: str | None) -> str | None:
     """The split of a data set that scores are taken on: val, else test, else None."""
-    from cskd_pipeline.manifest import evaluation_split, resolve_data
+    from cskd_pipeline.data import evaluation_split, resolve_data
 
     return None if is_index(data) else evaluation_split(resolve_data(data, root=root))
 
@@ -221,7 +221,7 @@ def require_teacher(options: dict[str, Any]) -> None:
     Raises:
         UsageError, DataError: it is not so.
     """
-    from cskd_pipeline.teacher.load import resolve_teacher
+    from cskd_pipeline.models.teacher.load import resolve_teacher
 
     if not options["teacher"]:
         raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
@@ -236,7 +236,7 @@ def make_recipe(name: str, args: tuple[tuple[str, Any], ...], size: int) -> Crop
         UsageError: the name or a field is unknown, or a value out of bounds.
     """
     from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
-    from cskd_pipeline.records.checks import require_choice
+    from cskd_pipeline.record import require_choice
 
     require_choice("recipe", name, RECIPES)
     return CropRecipe.from_json({**RECIPES[name].to_json(), "size": size, **dict(args)})
@@ -248,7 +248,7 @@ def make_teacher(options: dict[str, Any], *, classes: int, size: int, device: to
     Raises:
         UsageError, DataError, MismatchError: as `load_teacher`.
     """
-    from cskd_pipeline.teacher import load_teacher
+    from cskd_pipeline.models.teacher import load_teacher
 
     return load_teacher(
         options["teacher"],

@@ -54,9 +54,9 @@ class PrecomputeSettings:
 
     def anywhere(self) -> Self:
         """The same for a process that has another current folder and other variables."""
-        from cskd_pipeline.manifest import manifest_names
-        from cskd_pipeline.manifest.shards import is_pattern
-        from cskd_pipeline.manifest.source import ROOT_VARIABLE
+        from cskd_pipeline.data import manifest_names
+        from cskd_pipeline.data.shards import is_pattern
+        from cskd_pipeline.data.source import ROOT_VARIABLE
         from cskd_pipeline.storage import is_address
 
         def whole(path: str) -> str:
@@ -89,9 +89,9 @@ def open_job(
         UsageError, DataError, MismatchError, RetryError: something is wrong with one of them, or with both together.
     """
     from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import StoreReader, StoreWriter, is_store
-    from cskd_pipeline.train import choose_device
 
     chosen_device = choose_device(device)
     storage = open_storage(settings.out)

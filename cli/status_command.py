@@ -20,7 +20,7 @@ def status(store: str, as_json: bool) -> None:
 
     It lists files and reads none of the labels: `verify` says whether they are well.
     """
-    from cskd_pipeline.records.seed_list import format_seeds
+    from cskd_pipeline.seeds import format_seeds
     from cskd_pipeline.store import StoreReader
     from cskd_pipeline.store.progress import progress_of
 

@@ -38,7 +38,7 @@ def store_job(
     """
     from cskd_pipeline.crops.recipe import CropRecipe
     from cskd_pipeline.precompute import PrecomputeJob
-    from cskd_pipeline.train import choose_device
+    from cskd_pipeline.runtime.device import choose_device
 
     header = reader.header
     require_attributes(reader)

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     import torch
 
     from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import TargetProvider
-    from cskd_pipeline.samples import SampleIndex
 
 
 def _preset(ctx: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
@@ -174,12 +174,15 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     cskd-pipeline train --preset cskd-s --data-root DATA \\
         --labels labels.zarr --out run
     """
-    from cskd_pipeline.evaluate.ranks import on_first_rank, rank, world_size
-    from cskd_pipeline.records.weights import weights_digest
-    from cskd_pipeline.replay import CropLoader, EpochOrder, ReplaySource, killed_workers_named
-    from cskd_pipeline.student import create_student
-    from cskd_pipeline.student.timm_model import normalisation
-    from cskd_pipeline.train import TrainConfig, process_group, stop_on_signals
+    from cskd_pipeline.loading import CropLoader, EpochOrder, killed_workers_named
+    from cskd_pipeline.models.student import create_student
+    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.models.weights import weights_digest
+    from cskd_pipeline.replay import ReplaySource
+    from cskd_pipeline.runtime.device import process_group
+    from cskd_pipeline.runtime.ranks import on_first_rank, rank, world_size
+    from cskd_pipeline.runtime.stopping import stop_on_signals
+    from cskd_pipeline.train import TrainConfig
     from cskd_pipeline.train import train as run
     from cskd_pipeline.train.run_folder import RunFolder
 
@@ -306,8 +309,8 @@ TEACHER_SETTINGS = (
 
 def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
     """Nothing, if the options agree with one another: all that can be told before data is read or a model is built."""
+    from cskd_pipeline.models.student.create import resolve_name
     from cskd_pipeline.replay import Canary
-    from cskd_pipeline.student.create import resolve_name
     from cskd_pipeline.train.trackers import require_trackers
 
     if options["labels"] is not None:
@@ -347,8 +350,8 @@ def _objective(options: dict[str, Any]) -> Objective:
 
 
 def _targets(options: dict[str, Any], objective: Objective, epochs: int, device: torch.device) -> _Supply:
-    from cskd_pipeline.precompute import parse_seeds
     from cskd_pipeline.replay import NoTargets
+    from cskd_pipeline.seeds import parse_seeds
     from cskd_pipeline.train import RunFolder
 
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
@@ -361,7 +364,7 @@ def _targets(options: dict[str, Any], objective: Objective, epochs: int, device:
     fresh = list(range(epochs * options["repeats"]))  # a new view of every image in every epoch
     if not options["teacher"]:
         return _Supply(index, recipe, seeds or fresh, NoTargets(), None, {"targets": "none"})
-    from cskd_pipeline.teacher import LiveTargets
+    from cskd_pipeline.models.teacher import LiveTargets
 
     teacher = make_teacher(options, classes=len(index.classes), size=recipe.size, device=device)
     identity = {"targets": "live", "teacher": teacher.spec.to_json()}
@@ -421,8 +424,8 @@ def _check_input_size(student: Any, size: int) -> None:
 def _evaluation(
     options: dict[str, Any], *, size: int, classes: tuple[str, ...], norm: Any, device: torch.device
 ) -> Any:
-    from cskd_pipeline.evaluate.ranks import rank, world_size
-    from cskd_pipeline.replay import EvaluationSet
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.runtime.ranks import rank, world_size
 
     split = options["eval_split"]
     if split is None:

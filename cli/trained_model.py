@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
-from cskd_pipeline.records.checks import require_choice
+from cskd_pipeline.record import require_choice
 
 if TYPE_CHECKING:
-    from cskd_pipeline.student import Student
+    from cskd_pipeline.models.student import Student
 
 
 CROP_PCT = 0.875
@@ -72,8 +72,8 @@ def open_model(
         MismatchError: it has another number of classes than asked for.
     """
     from cskd_pipeline.checkpoint import read_metadata
-    from cskd_pipeline.records.weights import fit_weights, load_weights
-    from cskd_pipeline.student import StudentSpec, create_student
+    from cskd_pipeline.models.student import StudentSpec, create_student
+    from cskd_pipeline.models.weights import fit_weights, load_weights
 
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     if student is None:

@@ -58,7 +58,7 @@ def verify(
     Files that are none of the store's are named too. The exit code is 3 where anything differs or is missing;
     `repair` makes it well.
     """
-    from cskd_pipeline.records.seed_list import format_seeds
+    from cskd_pipeline.seeds import format_seeds
     from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 
     if data is None:

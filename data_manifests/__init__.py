@@ -1,1 +1,1 @@
-"""The manifests that ship with cskd-pipeline, as package data; `cskd_pipeline.manifest` reads them."""
+"""The manifests that ship with cskd-pipeline, as package data; `cskd_pipeline.data` reads them."""

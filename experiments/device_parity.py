@@ -19,10 +19,10 @@ import torch
 from safetensors.torch import load_file
 
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.encodings import HardEncoding, SoftEncoding
-from cskd_pipeline.replay import CropLoader, block_batches
-from cskd_pipeline.samples import open_split
-from cskd_pipeline.teacher import load_teacher
+from cskd_pipeline.data import open_split
+from cskd_pipeline.labels import HardEncoding, SoftEncoding
+from cskd_pipeline.loading import CropLoader, block_batches
+from cskd_pipeline.models.teacher import load_teacher
 
 
 def main() -> None:

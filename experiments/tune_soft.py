@@ -19,10 +19,10 @@ import torch
 from numcodecs import Zstd
 from torch import Tensor
 
-from cskd_pipeline.encodings import SoftEncoding
-from cskd_pipeline.encodings.fixed_rows import FixedRows
+from cskd_pipeline.labels import SoftEncoding
+from cskd_pipeline.labels.fixed_rows import FixedRows
 from cskd_pipeline.losses import densify, on_palette, palette
-from cskd_pipeline.records.ratio import RATIO_STEPS, fused
+from cskd_pipeline.ratio import RATIO_STEPS, fused
 
 RATIOS = [round(r * RATIO_STEPS / 5) for r in range(6)]
 SETTINGS: list[dict[str, int]] = [

@@ -81,10 +81,9 @@ def test_every_module_imports() -> None:
 LIGHT = (
     "cskd_pipeline",
     "cskd_pipeline.errors",
-    "cskd_pipeline.records.frozen",
-    "cskd_pipeline.manifest",
-    "cskd_pipeline.samples",
-    "cskd_pipeline.encodings",
+    "cskd_pipeline.record",
+    "cskd_pipeline.data",
+    "cskd_pipeline.labels",
     "cskd_pipeline.crops.recipe",
     "cskd_pipeline.store",
     "cskd_pipeline_cli.main",

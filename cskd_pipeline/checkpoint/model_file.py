@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.durable import write_atomic
+from cskd_pipeline.storage.durable import write_atomic
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], *, metadata: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import torch
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.durable import write_atomic
+from cskd_pipeline.storage.durable import write_atomic
 
 STATE_VERSION = 1
 

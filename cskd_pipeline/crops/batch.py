@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cskd_pipeline.batch import MixedLabels
 from cskd_pipeline.crops.batched_ops import augment
 from cskd_pipeline.crops.checksum import crop_crc
 from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.finish import Channels, finish
 from cskd_pipeline.crops.labels import mixed_labels
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.records.batch import MixedLabels
-from cskd_pipeline.records.memory import ReusedMemory
+from cskd_pipeline.runtime.memory import ReusedMemory
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

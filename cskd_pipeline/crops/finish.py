@@ -20,8 +20,8 @@ from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.philox import philox4x32
 from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.records.accelerators import optional
-from cskd_pipeline.records.memory import ReusedMemory
+from cskd_pipeline.runtime.accelerators import optional
+from cskd_pipeline.runtime.memory import ReusedMemory
 
 DOMAIN_NOISE = 6
 _VALUES_PER_BLOCK = 8

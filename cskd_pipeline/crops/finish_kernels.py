@@ -12,7 +12,7 @@ import numpy as np
 
 from cskd_pipeline.crops.finish import DOMAIN_NOISE
 from cskd_pipeline.crops.mixing import Mix
-from cskd_pipeline.records.accelerators import jit
+from cskd_pipeline.runtime.accelerators import jit
 
 _DOMAIN = DOMAIN_NOISE << 16
 _MIXUP, _CUTMIX = int(Mix.MIXUP), int(Mix.CUTMIX)

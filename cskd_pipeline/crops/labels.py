@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cskd_pipeline.batch import MixedLabels
 from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.mixing import LAM_ONE
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.records.batch import MixedLabels
 
 
 def partner_rows(draws_B: Draws) -> NDArray[np.int64]:

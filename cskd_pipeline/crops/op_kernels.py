@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.crops import op_arguments
 from cskd_pipeline.crops.op_arguments import BLENDS, HISTOGRAMS, OPS, TABLES, Colour
-from cskd_pipeline.records.accelerators import jit
+from cskd_pipeline.runtime.accelerators import jit
 
 
 def apply_op(

@@ -18,7 +18,7 @@ from cskd_pipeline.crops.philox import stream_key
 from cskd_pipeline.crops.quantiles import BETA_ALPHAS
 from cskd_pipeline.crops.rand_augment import RandAugment
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.record import Record
 
 VERSION = 1
 MAX_SIZE = 4096

@@ -16,7 +16,7 @@ from PIL import Image
 from cskd_pipeline.crops.ops import apply_op
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.records.accelerators import optional
+from cskd_pipeline.runtime.accelerators import optional
 
 
 def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True) -> NDArray[np.uint8]:

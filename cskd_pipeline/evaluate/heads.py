@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cskd_pipeline.records.batch import StudentOutput
+from cskd_pipeline.batch import StudentOutput
 
 HEADS = ("cls", "two_head", "three_head")
 """z_cls · (z_cls + z_dist) / 2 · (z_cls + z_dist + mean_p z_patch) / 3, from the fewest heads to the most."""

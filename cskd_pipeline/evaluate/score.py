@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.record import Record
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

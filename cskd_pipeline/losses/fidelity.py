@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cskd_pipeline.batch import SparseTargets
 from cskd_pipeline.losses.palette import densify, global_on_palette, on_palette
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.records.targets import SparseTargets
+from cskd_pipeline.ratio import RATIO_STEPS
 
 
 @torch.no_grad()

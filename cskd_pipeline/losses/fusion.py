@@ -6,9 +6,9 @@ import dataclasses
 
 from torch import Tensor
 
+from cskd_pipeline.batch import Targets
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.ratio import RATIO_STEPS, fused
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.ratio import RATIO_STEPS, fused
 
 
 def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cskd_pipeline.batch import SparseTargets
 from cskd_pipeline.losses.palette import densify, global_on_palette
-from cskd_pipeline.records.targets import SparseTargets
 
 
 def normalized(student_BC: Tensor, teacher_BC: Tensor, labels_B: Tensor, *, gamma: float, temperature: float) -> Tensor:

@@ -16,8 +16,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from cskd_pipeline.records.ratio import fused
-from cskd_pipeline.records.targets import SparseTargets
+from cskd_pipeline.batch import SparseTargets
+from cskd_pipeline.ratio import fused
 
 TAIL_POWER = 0.55
 """A, part of store format 1. Tuned on five sets at 7 x 7 positions (docs/decisions/0008): three synthetic ones of 1,000

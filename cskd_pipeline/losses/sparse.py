@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cskd_pipeline.batch import SparseTargets
 from cskd_pipeline.losses.palette import PaletteLogs, global_on_palette, on_palette
-from cskd_pipeline.records.targets import SparseTargets
 
 
 def sparse_dense(dense_BCHW: Tensor, sparse: SparseTargets, *, ratio_steps: int, temperature: float) -> Tensor:

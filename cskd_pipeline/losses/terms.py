@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
 from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
 from cskd_pipeline.losses.distillation import hard_global, soft_global
 from cskd_pipeline.losses.fusion import fuse, harden
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
-from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.targets import Targets
 
 
 def truth_term(output: StudentOutput, labels: MixedLabels) -> Tensor:

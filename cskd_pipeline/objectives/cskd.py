@@ -7,12 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.losses import dense_term, global_term, harden, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
 from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
-from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.checks import require_choice, require_range
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.record import require_choice, require_range
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

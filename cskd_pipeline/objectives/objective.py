@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.frozen import Record
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.record import Record
 
 MODES = ("hard", "soft")
 

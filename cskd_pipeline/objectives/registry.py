@@ -11,7 +11,7 @@ from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.objectives.deit import Deit
 from cskd_pipeline.objectives.objective import Objective
 from cskd_pipeline.objectives.supervised import Supervised
-from cskd_pipeline.records.checks import require_choice
+from cskd_pipeline.record import require_choice
 
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
     {objective.name: objective for objective in (Supervised, Deit, Cskd)}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.ratio import RATIO_STEPS
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
     {

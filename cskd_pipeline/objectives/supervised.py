@@ -7,10 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.losses import soft_target_cross_entropy
 from cskd_pipeline.objectives.objective import Objective
-from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.targets import Targets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

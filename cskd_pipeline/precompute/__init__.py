@@ -2,19 +2,14 @@
 
 from cskd_pipeline.precompute.gap import warn_of_gap
 from cskd_pipeline.precompute.job import PrecomputeJob, precompute, work
-from cskd_pipeline.precompute.launched import Rank, launched_rank
 from cskd_pipeline.precompute.recompute import Difference, Recomputed, recompute
 from cskd_pipeline.precompute.repair import Repaired, repair
-from cskd_pipeline.records.seed_list import parse_seeds
 
 __all__ = [
     "Difference",
     "PrecomputeJob",
-    "Rank",
     "Recomputed",
     "Repaired",
-    "launched_rank",
-    "parse_seeds",
     "precompute",
     "recompute",
     "repair",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cskd_pipeline.encodings import Encoding, Records
+from cskd_pipeline.labels import Encoding, Records
 from cskd_pipeline.losses import fuse, soft_fidelity
-from cskd_pipeline.records.ratio import RATIO_STEPS
+from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.store import Fidelity
 
 RATIOS = (0, 1, 8_191, 16_384, 26_001, 32_768, 40_000, 49_152, 60_001, RATIO_STEPS - 1, RATIO_STEPS)

@@ -25,14 +25,14 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
+from cskd_pipeline.loading import killed_workers_named
 from cskd_pipeline.precompute.actor_plan import ActorPlan, plan_actors
 from cskd_pipeline.precompute.gap import warn_of_gap
 from cskd_pipeline.precompute.job import PrecomputeJob, work
 from cskd_pipeline.precompute.unit_queue import QueuedUnits, UnitQueue
 from cskd_pipeline.precompute.units import Unit
-from cskd_pipeline.records.process_name import process_name
-from cskd_pipeline.records.seed_list import format_seeds
-from cskd_pipeline.replay import killed_workers_named
+from cskd_pipeline.runtime.process_name import process_name
+from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import Claims, StoreWriter
 from cskd_pipeline.store.claims import forget_writer

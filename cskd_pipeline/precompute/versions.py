@@ -9,7 +9,7 @@ import torch
 from PIL import features
 
 import cskd_pipeline
-from cskd_pipeline.records.accelerators import optional
+from cskd_pipeline.runtime.accelerators import optional
 
 _FASTER = ("numba", "simplejpeg")
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "zarr", "numcodecs")

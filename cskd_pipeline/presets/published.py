@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from cskd_pipeline.records.checks import require_choice
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.record import Record, require_choice
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cskd_pipeline.encodings import Encoding, FieldSpec
-from cskd_pipeline.encodings.base import Records
 from cskd_pipeline.errors import CskdError, RetryError
+from cskd_pipeline.labels import Encoding, FieldSpec
+from cskd_pipeline.labels.base import Records
 from cskd_pipeline.store import StoreHeader, StoreReader
 
 CROP_CRC = FieldSpec("crop_crc", "<u4", ())

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cskd_pipeline.records.durable import writing
-from cskd_pipeline.records.frozen import digest_json
+from cskd_pipeline.record import digest_json
 from cskd_pipeline.replay.decode_program import LabelReader, SeedTable, table_spec
 from cskd_pipeline.replay.decoder import Decoder
 from cskd_pipeline.replay.scratch import own_folder, scratch_folder
 from cskd_pipeline.replay.table_file import TableFile, sweep
+from cskd_pipeline.storage.durable import writing
 
 _POLL_S = 0.02
 

@@ -8,14 +8,13 @@ from typing import Protocol
 
 import torch
 
+from cskd_pipeline.batch import Targets, TrainBatch
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.ahead import ahead
-from cskd_pipeline.records.batch import TrainBatch
-from cskd_pipeline.records.targets import Targets
-from cskd_pipeline.replay.loader import CropLoader
-from cskd_pipeline.replay.order import Batch, EpochOrder
+from cskd_pipeline.loading.loader import CropLoader
+from cskd_pipeline.loading.order import Batch, EpochOrder
+from cskd_pipeline.runtime.ahead import ahead
 
 
 class TargetProvider(Protocol):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.errors import MismatchError
-from cskd_pipeline.records.targets import Targets
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.decode_program import CROP_CRC, LabelReader, SeedTable
 from cskd_pipeline.replay.tables import LabelMemory, label_tables

@@ -9,12 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cskd_pipeline.records.durable import writing
 from cskd_pipeline.replay.decode_program import LabelReader, SeedTable, table_blocks, table_spec
 from cskd_pipeline.replay.label_ranges import LabelRanges
 from cskd_pipeline.replay.scratch import own_folder
 from cskd_pipeline.replay.shared_tables import SharedTables
 from cskd_pipeline.storage import CachedStorage, ObjectStorage
+from cskd_pipeline.storage.durable import writing
 from cskd_pipeline.store import StoreReader
 from cskd_pipeline.store.layout import seed_name
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.runtime.process_name import has_ended, process_name
 from cskd_pipeline.storage.folder import FolderStorage
 from cskd_pipeline.storage.storage import Storage, StoredFile
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cskd_pipeline.errors import DataError, RetryError
-from cskd_pipeline.records.durable import sync, writing
-from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.runtime.process_name import has_ended, process_name
+from cskd_pipeline.storage.durable import sync, writing
 from cskd_pipeline.storage.storage import StoredFile
 
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from cskd_pipeline.encodings import FieldSpec
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.labels import FieldSpec
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, file_facts
 from cskd_pipeline.store.metadata import array_text, chunk_rows, group_text

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cskd_pipeline.errors import CskdError, DataError
-from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.runtime.process_name import has_ended, process_name
 from cskd_pipeline.storage import Storage, StoredFile
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json

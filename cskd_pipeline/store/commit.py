@@ -10,7 +10,7 @@ from typing import Any
 from google_crc32c import value as crc32c
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.frozen import Record, digest_json
+from cskd_pipeline.record import Record, digest_json
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from cskd_pipeline.encodings import Encoding, encodings_from_json
 from cskd_pipeline.errors import MismatchError, UsageError
-from cskd_pipeline.records.checks import require_range
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.labels import Encoding, encodings_from_json
+from cskd_pipeline.record import Record, require_range
 from cskd_pipeline.store import layout
 
 FORMAT = "cskd-labels"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cskd_pipeline.encodings import FieldSpec
+from cskd_pipeline.labels import FieldSpec
 
 CROP_CRC = FieldSpec("crop_crc", "<u4", ())
 CHUNK_BYTES = 1 << 20

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cskd_pipeline.encodings import FieldSpec
+from cskd_pipeline.labels import FieldSpec
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.header import StoreHeader
 

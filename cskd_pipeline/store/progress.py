@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cskd_pipeline.records.process_name import has_ended
-from cskd_pipeline.records.seed_list import parse_seeds
+from cskd_pipeline.runtime.process_name import has_ended
+from cskd_pipeline.seeds import parse_seeds
 from cskd_pipeline.store.claims import EXPIRY_S, list_claims, list_writers, read_writer
 from cskd_pipeline.store.reader import StoreReader
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.encodings import FieldSpec, Records, StoredRows
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.labels import FieldSpec, Records, StoredRows
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, committed_blocks, file_facts

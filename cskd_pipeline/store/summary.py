@@ -8,7 +8,7 @@ import hashlib
 from typing import Any
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.records.frozen import digest_json
+from cskd_pipeline.record import digest_json
 from cskd_pipeline.store.commit import Commit, Fidelity, mean_fidelity
 from cskd_pipeline.store.reader import StoreReader
 

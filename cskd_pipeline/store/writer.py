@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.encodings import FieldSpec, Records
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.labels import FieldSpec, Records
 from cskd_pipeline.storage import Storage, open_storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, Fidelity, committed_blocks, file_facts

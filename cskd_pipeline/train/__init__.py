@@ -1,11 +1,9 @@
 """Stage 2: train a student on replayed crops and stored targets; stop and resume anywhere without a trace."""
 
 from cskd_pipeline.train.config import TrainConfig
-from cskd_pipeline.train.launch import choose_device, process_group
 from cskd_pipeline.train.loop import train
 from cskd_pipeline.train.run_folder import RunFolder
 from cskd_pipeline.train.source import EpochSource
-from cskd_pipeline.train.stopping import stop_on_signals
 from cskd_pipeline.train.summary import Best, TrainSummary
 
 __all__ = [
@@ -14,8 +12,5 @@ __all__ = [
     "RunFolder",
     "TrainConfig",
     "TrainSummary",
-    "choose_device",
-    "process_group",
-    "stop_on_signals",
     "train",
 ]

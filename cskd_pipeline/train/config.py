@@ -9,8 +9,7 @@ from types import MappingProxyType
 import torch
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.checks import require_choice, require_range
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.record import Record, require_choice, require_range
 
 PRECISIONS: Mapping[str, torch.dtype | None] = MappingProxyType(
     {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,11 +12,11 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.evaluate.ranks import rank, sum_over_ranks, world_size
+from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective
-from cskd_pipeline.records.batch import TrainBatch
-from cskd_pipeline.student import Student
+from cskd_pipeline.runtime.ranks import rank, sum_over_ranks, world_size
 from cskd_pipeline.train.config import PRECISIONS, TrainConfig
 from cskd_pipeline.train.optimization import create_optimizer, create_scheduler
 from cskd_pipeline.train.randomness import seed_micro_step

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.evaluate.ranks import gather_from_ranks, on_first_rank, rank, world_size
+from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective, objective_to_json
-from cskd_pipeline.student import Student
+from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
+from cskd_pipeline.runtime.stopping import never
 from cskd_pipeline.train.config import TrainConfig
 from cskd_pipeline.train.learner import Learner
 from cskd_pipeline.train.run import EvaluationBatches, Run
 from cskd_pipeline.train.run_folder import RunFolder
 from cskd_pipeline.train.source import EpochSource
-from cskd_pipeline.train.stopping import never
 from cskd_pipeline.train.summary import TrainSummary
 from cskd_pipeline.train.trackers import create_trackers, require_trackers
 

@@ -9,8 +9,8 @@ from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr
 from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.checks import require_choice
-from cskd_pipeline.student import Student
+from cskd_pipeline.models.student import Student
+from cskd_pipeline.record import require_choice
 from cskd_pipeline.train.config import TrainConfig
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from cskd_pipeline.records.batch import TrainBatch
+from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.train.summary import Best
 
 

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from cskd_pipeline.checkpoint import load_state, save_model, save_state
 from cskd_pipeline.errors import DataError, StoppedError
 from cskd_pipeline.evaluate import Score, evaluate
-from cskd_pipeline.evaluate.ranks import any_rank, on_first_rank
+from cskd_pipeline.models.student import Student, plain_state_dict
 from cskd_pipeline.objectives import Objective, objective_to_json
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.student import Student, plain_state_dict
+from cskd_pipeline.ratio import RATIO_STEPS
+from cskd_pipeline.runtime.ranks import any_rank, on_first_rank
 from cskd_pipeline.train.config import TrainConfig
 from cskd_pipeline.train.learner import Learner, NonFiniteError
 from cskd_pipeline.train.progress import Progress, TimedBatches

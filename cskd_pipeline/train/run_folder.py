@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
-from cskd_pipeline.records.durable import write_atomic
+from cskd_pipeline.storage.durable import write_atomic
 
 FREE = frozenset({"train.eval_every", "train.checkpoint_every"})
 """Settings that a resumed run may change; so is everything under "notes"."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from cskd_pipeline.records.batch import TrainBatch
+from cskd_pipeline.batch import TrainBatch
 
 
 class EpochSource(Protocol):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from cskd_pipeline.evaluate.score import Score
-from cskd_pipeline.records.frozen import Record
+from cskd_pipeline.record import Record
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

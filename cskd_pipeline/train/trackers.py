@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.records.checks import require_choice
-from cskd_pipeline.records.durable import write_atomic
+from cskd_pipeline.record import require_choice
+from cskd_pipeline.storage.durable import write_atomic
 
 Row = Mapping[str, float | int | None]
 

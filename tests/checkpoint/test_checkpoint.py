@@ -15,8 +15,8 @@ import torch
 
 from cskd_pipeline.checkpoint import load_state, read_metadata, save_model, save_state
 from cskd_pipeline.errors import DataError, RetryError
-from cskd_pipeline.records.durable import write_atomic
-from cskd_pipeline.records.weights import load_weights
+from cskd_pipeline.models.weights import load_weights
+from cskd_pipeline.storage.durable import write_atomic
 
 STATE: dict[str, Any] = {"weights": {"a": torch.arange(4.0)}, "epoch": 3, "best": None, "group": [{"lr": 0.1}]}
 

@@ -14,8 +14,8 @@ import timm
 import torch
 
 from cskd_pipeline.crops.evaluation import evaluation_crop
+from cskd_pipeline.data import open_split
 from cskd_pipeline.presets import PRESETS
-from cskd_pipeline.samples import open_split
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_run_that_found_no_room_for_its_labels_goes_on_as_the_error_says(
 def test_verify_notices_that_the_images_have_changed(
     store: Path, toy: Path, command: Any, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cskd_pipeline.samples import SampleIndex
+    from cskd_pipeline.data import SampleIndex
 
     decode = SampleIndex.decode_parts
     monkeypatch.setattr(SampleIndex, "decode_parts", lambda *args: [part ^ 1 for part in decode(*args)])
@@ -339,7 +339,7 @@ def test_another_objective_takes_nothing_from_the_presets(
 def test_seeds_in_a_file_are_ranges_not_times_of_day(text: str, seeds: list[int], tmp_path: Path) -> None:
     from cskd_pipeline_cli.yaml_text import parse_yaml
 
-    from cskd_pipeline.precompute import parse_seeds
+    from cskd_pipeline.seeds import parse_seeds
 
     assert parse_seeds(str(parse_yaml(f"seeds: {text}")["seeds"])) == seeds
 

@@ -63,7 +63,7 @@ def test_incomplete_seeds_are_named_and_left_out(store: Path, tmp_path: Path, co
 def test_the_same_command_goes_on(
     finished_store: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cskd_pipeline.store.copying.THREADS", 1)
+    monkeypatch.setattr("cskd_pipeline.publish.copying.THREADS", 1)
     words = ["export-labels", finished_store, tmp_path / "out"]
     with monkeypatch.context() as patch:
         patch.setattr(FolderStorage, "write", failing_after(21, FolderStorage.write, raising(KeyboardInterrupt())))

@@ -9,15 +9,15 @@ from cskd_pipeline_cli.main import main
 from cskd_pipeline_cli.train_options import TRAIN_FIELDS
 
 from cskd_pipeline.crops.recipe import RECIPES
-from cskd_pipeline.encodings import ENCODINGS
+from cskd_pipeline.labels import ENCODINGS
+from cskd_pipeline.models.student.create import ALIASES
+from cskd_pipeline.models.teacher import TeacherSpec
+from cskd_pipeline.models.teacher.spec import GLOBAL_SOURCES
+from cskd_pipeline.models.teacher.spec import PRECISIONS as TEACHER_PRECISIONS
 from cskd_pipeline.objectives.objective import MODES
 from cskd_pipeline.objectives.registry import OBJECTIVES
 from cskd_pipeline.objectives.schedules import SCHEDULES
 from cskd_pipeline.presets import PRESETS
-from cskd_pipeline.student.create import ALIASES
-from cskd_pipeline.teacher import TeacherSpec
-from cskd_pipeline.teacher.spec import GLOBAL_SOURCES
-from cskd_pipeline.teacher.spec import PRECISIONS as TEACHER_PRECISIONS
 from cskd_pipeline.train import TrainConfig
 from cskd_pipeline.train.config import PRECISIONS
 from cskd_pipeline.train.config import SCHEDULERS as LR_SCHEDULERS

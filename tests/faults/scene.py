@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
-from cskd_pipeline.encodings import HardEncoding, SoftEncoding
+from cskd_pipeline.data import open_split
+from cskd_pipeline.data.shapes import write_shapes
+from cskd_pipeline.labels import HardEncoding, SoftEncoding
+from cskd_pipeline.models.teacher import load_teacher
 from cskd_pipeline.precompute import PrecomputeJob, precompute
-from cskd_pipeline.samples import open_split
-from cskd_pipeline.samples.shapes import write_shapes
 from cskd_pipeline.store import StoreWriter
-from cskd_pipeline.teacher import load_teacher
 
 IMAGES, BLOCK, GROUP, SIZE, CLASSES = 1000, 128, 64, 32, 16
 SEEDS = [0, 1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cskd_pipeline.batch import Targets
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.losses import (
     fuse,
@@ -19,8 +20,7 @@ from cskd_pipeline.losses import (
     soft_global,
     soft_target_cross_entropy,
 )
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.ratio import RATIO_STEPS
 
 B, C, H, W = 3, 5, 2, 3
 

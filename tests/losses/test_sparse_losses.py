@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cskd_pipeline.encodings import SoftEncoding
+from cskd_pipeline.batch import SparseTargets
+from cskd_pipeline.labels import SoftEncoding
 from cskd_pipeline.losses import (
     densify,
     fuse,
@@ -22,8 +23,7 @@ from cskd_pipeline.losses import (
     sparse_global,
     sparse_normalized,
 )
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.records.targets import SparseTargets
+from cskd_pipeline.ratio import RATIO_STEPS
 
 B, H, W = 3, 2, 3
 STEPS = (0, 20000, RATIO_STEPS)

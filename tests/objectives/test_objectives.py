@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cskd_pipeline.encodings import SoftEncoding
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.labels import SoftEncoding
 from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
 from cskd_pipeline.objectives import OBJECTIVES, Objective, create_objective, objective_from_json, objective_to_json
-from cskd_pipeline.records.batch import MixedLabels, StudentOutput
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.ratio import RATIO_STEPS
 
 B, C, H, W = 4, 6, 2, 2
 

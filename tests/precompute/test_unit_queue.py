@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cskd_pipeline.encodings import FullEncoding, encodings_to_json
+from cskd_pipeline.labels import FullEncoding, encodings_to_json
 from cskd_pipeline.precompute.unit_queue import QueuedUnits, UnitQueue
 from cskd_pipeline.precompute.units import Unit
 from cskd_pipeline.store import Claims, StoreHeader, StoreReader, StoreWriter

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cskd_pipeline.encodings import FullEncoding, encodings_to_json
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.precompute import Rank, launched_rank
+from cskd_pipeline.labels import FullEncoding, encodings_to_json
 from cskd_pipeline.precompute.units import ClaimedUnits, Unit
+from cskd_pipeline.runtime.launcher import Rank, launched_rank
 from cskd_pipeline.store import Claims, StoreHeader, StoreReader, StoreWriter
 
 FULL = FullEncoding(positions=1, classes=2, dtype="float32")

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cskd_pipeline.encodings.base import Encoding, FieldSpec, StoredRows
-from cskd_pipeline.encodings.fixed_rows import FixedRows
-from cskd_pipeline.encodings.full import FullEncoding
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.labels.base import Encoding, FieldSpec, StoredRows
+from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.full import FullEncoding
 
 SAMPLES, BLOCK, GRID, CLASSES = 100, 32, (2, 2), 3
 
@@ -73,7 +73,7 @@ class MadeUpHard(Encoding):
     def targets(self, entries_B: NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: Any) -> Any:
         import torch
 
-        from cskd_pipeline.records.targets import Targets
+        from cskd_pipeline.batch import Targets
 
         classes = torch.from_numpy(entries_B.astype(np.int64))
         return Targets(ratio_steps, hard_global_B=classes[:, 0], hard_dense_BHW=classes[:, 1:].reshape(-1, *grid))

@@ -11,13 +11,13 @@ import torch
 from made_up_labels import CLASSES, GRID, SAMPLES, MadeUpReader, stored_rows
 from torch import Tensor
 
+from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW
-from cskd_pipeline.encodings.fixed_rows import FixedRows
-from cskd_pipeline.encodings.full import FullEncoding
-from cskd_pipeline.encodings.soft import SoftEncoding
 from cskd_pipeline.errors import DataError, MismatchError
-from cskd_pipeline.records.targets import Targets
+from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.full import FullEncoding
+from cskd_pipeline.labels.soft import SoftEncoding
 from cskd_pipeline.replay import Canary, StoredTargets, decoder, tables
 from cskd_pipeline.replay.decode_program import SeedTable
 from cskd_pipeline.replay.label_ranges import LabelRanges

@@ -17,7 +17,7 @@ import pytest
 from s3_server import S3Server
 
 from cskd_pipeline.errors import DataError, RetryError, UsageError
-from cskd_pipeline.records.process_name import has_ended, process_name
+from cskd_pipeline.runtime.process_name import has_ended, process_name
 from cskd_pipeline.storage import CachedStorage, FolderStorage, Storage, is_address, open_storage
 from cskd_pipeline.storage.folder import HALF_WRITTEN
 
@@ -219,7 +219,7 @@ def test_a_file_that_was_replaced_on_nfs_is_read_again(tmp_path: Path, monkeypat
 
 def test_a_process_that_ended_is_told_from_one_that_runs_or_is_elsewhere() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", "from cskd_pipeline.records.process_name import process_name as n; print(n())"],
+        [sys.executable, "-c", "from cskd_pipeline.runtime.process_name import process_name as n; print(n())"],
         check=True,
         capture_output=True,
         text=True,

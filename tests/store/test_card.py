@@ -11,9 +11,9 @@ import pytest
 import yaml
 from test_label_store import FULL, HARD, SOFT, Encodings, header, write
 
+from cskd_pipeline.publish.card import card_text, write_card
 from cskd_pipeline.storage import open_storage
 from cskd_pipeline.store import StoreReader, StoreSummary, StoreWriter, check_tree, summarise
-from cskd_pipeline.store.card import card_text, write_card
 
 NASTY = "a|b `c` ```\n---\n# x: [y] \\| <b>&amp; \u202e\ud800 'q' \"p\" {{z}} --> é"
 

@@ -143,7 +143,7 @@ def ended_process() -> str:
     import subprocess
     import sys
 
-    code = "from cskd_pipeline.records.process_name import process_name; print(process_name())"
+    code = "from cskd_pipeline.runtime.process_name import process_name; print(process_name())"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from test_label_store import FULL, HARD, SOFT, change_commit, header, write
 
-from cskd_pipeline.encodings import HardEncoding
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
+from cskd_pipeline.labels import HardEncoding
+from cskd_pipeline.publish.copying import Copied, copy_seeds, require_apart
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
-from cskd_pipeline.store.copying import Copied, copy_seeds, require_apart
 from cskd_pipeline.store.metadata import array_text
 
 
@@ -89,7 +89,7 @@ def test_seeds_are_added_to_a_copy(source: Path, tmp_path: Path) -> None:
 def test_an_interruption_leaves_whole_blocks_and_the_same_call_goes_on(
     threads: int, writes: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cskd_pipeline.store.copying.THREADS", threads)
+    monkeypatch.setattr("cskd_pipeline.publish.copying.THREADS", threads)
     original, target = contents(open_storage(source)), tmp_path / "t.zarr"
     write_file, whole = FolderStorage.write, [0]
     while True:
@@ -255,10 +255,10 @@ def test_memory_bounds_the_threads(source: Path, tmp_path: Path, monkeypatch: py
             seen.append(threads)
             super().__init__(threads)
 
-    monkeypatch.setattr("cskd_pipeline.store.copying.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("cskd_pipeline.publish.copying.ThreadPoolExecutor", Pool)
     largest = max(file.stat().st_size for file in source.glob("seed-*/*/c/**/*") if file.is_file())
     for number, memory in enumerate((1, 2 * largest, 1 << 40)):
-        monkeypatch.setattr("cskd_pipeline.store.copying.MEMORY_BYTES", memory)
+        monkeypatch.setattr("cskd_pipeline.publish.copying.MEMORY_BYTES", memory)
         copy(source, tmp_path / f"{number}.zarr")
     assert seen[0] == 1 and 2 <= seen[1] < 8 and seen[2] == 8
 
@@ -271,7 +271,7 @@ def test_a_store_too_strange_to_copy_is_an_error(source: Path, tmp_path: Path) -
 
 
 def test_copying_does_not_import_torch() -> None:
-    code = "import cskd_pipeline.store.copying, cskd_pipeline.store.card, sys; sys.exit('torch' in sys.modules)"
+    code = "import cskd_pipeline.publish.copying, cskd_pipeline.publish.card, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cskd_pipeline.encodings import HardEncoding, encodings_to_json
 from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.labels import HardEncoding, encodings_to_json
 from cskd_pipeline.storage import FolderStorage
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
 

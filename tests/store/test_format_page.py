@@ -19,9 +19,9 @@ import torch
 import zarr
 
 from cskd_pipeline.crops.checksum import crop_crc
-from cskd_pipeline.encodings import Encoding, FullEncoding, HardEncoding, SoftEncoding, encodings_to_json
+from cskd_pipeline.data.sample_index import canonical_order, order_digest
+from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, SoftEncoding, encodings_to_json
 from cskd_pipeline.losses import densify, on_palette
-from cskd_pipeline.samples.sample_index import canonical_order, order_digest
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
 
 SAMPLES, BLOCK, GRID, CLASSES, SIZE = 150, 64, (2, 3), 23, 8

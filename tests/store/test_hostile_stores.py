@@ -15,8 +15,8 @@ import pytest
 from google_crc32c import value as crc32c
 from test_label_store import HARD, SOFT, change_commit, header, write
 
-from cskd_pipeline.encodings import HardEncoding
 from cskd_pipeline.errors import CskdError, DataError, UsageError
+from cskd_pipeline.labels import HardEncoding
 from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 from cskd_pipeline.store.commit import file_facts
 from cskd_pipeline.store.progress import progress_of

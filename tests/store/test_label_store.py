@@ -14,7 +14,8 @@ import torch
 import zarr
 from zarr.codecs import ZstdCodec
 
-from cskd_pipeline.encodings import (
+from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
+from cskd_pipeline.labels import (
     Encoding,
     FullEncoding,
     HardEncoding,
@@ -22,8 +23,7 @@ from cskd_pipeline.encodings import (
     SoftEncoding,
     encodings_to_json,
 )
-from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
-from cskd_pipeline.records.frozen import digest_json
+from cskd_pipeline.record import digest_json
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, check_files, default_block, summarise
 from cskd_pipeline.store.commit import file_facts as facts_of
 

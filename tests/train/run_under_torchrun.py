@@ -10,8 +10,8 @@ from pathlib import Path
 from synthetic_training import CONFIG, Countdown, SyntheticSource, run
 
 from cskd_pipeline.errors import StoppedError
-from cskd_pipeline.evaluate.ranks import rank
-from cskd_pipeline.train import process_group
+from cskd_pipeline.runtime.device import process_group
+from cskd_pipeline.runtime.ranks import rank
 
 
 def main() -> None:

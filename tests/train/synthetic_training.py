@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cskd_pipeline.evaluate.ranks import rank, world_size
+from cskd_pipeline.batch import MixedLabels, Targets, TrainBatch
+from cskd_pipeline.models.student import create_student
 from cskd_pipeline.objectives import create_objective
-from cskd_pipeline.records.batch import MixedLabels, TrainBatch
-from cskd_pipeline.records.targets import Targets
-from cskd_pipeline.student import create_student
+from cskd_pipeline.runtime.ranks import rank, world_size
 from cskd_pipeline.train import TrainConfig, TrainSummary, train
 
 torch.set_num_threads(1)  # the tensors are too small for more

@@ -9,8 +9,8 @@ import pytest
 import torch.distributed as dist
 
 from cskd_pipeline.errors import DataError, StoppedError
-from cskd_pipeline.evaluate import ranks
-from cskd_pipeline.train import process_group
+from cskd_pipeline.runtime import ranks
+from cskd_pipeline.runtime.device import process_group
 
 
 class UnsendableError(Exception):

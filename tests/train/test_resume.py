@@ -17,8 +17,8 @@ from synthetic_training import CONFIG, Countdown, Killed, SyntheticSource, kille
 
 from cskd_pipeline.checkpoint import load_state, read_metadata
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
+from cskd_pipeline.models.weights import load_weights
 from cskd_pipeline.objectives import create_objective
-from cskd_pipeline.records.weights import load_weights
 from cskd_pipeline.train import TrainConfig
 
 MICRO_BATCHES = 3 * 3 * 2

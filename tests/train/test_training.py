@@ -21,15 +21,16 @@ from safetensors.torch import load_file
 from synthetic_training import CLASSES, CONFIG, TINY, Countdown, SyntheticSource, evaluation_batches, run, state_of
 from torch import Tensor
 
+from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.checkpoint import read_metadata, save_state
 from cskd_pipeline.errors import DataError, RetryError, StoppedError, UsageError
 from cskd_pipeline.evaluate import Score, evaluate
+from cskd_pipeline.models.student import StudentSpec, create_student
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.presets import PRESETS, find_preset
-from cskd_pipeline.records.batch import TrainBatch
-from cskd_pipeline.records.ratio import RATIO_STEPS
-from cskd_pipeline.student import StudentSpec, create_student
-from cskd_pipeline.train import Best, TrainConfig, stop_on_signals
+from cskd_pipeline.ratio import RATIO_STEPS
+from cskd_pipeline.runtime.stopping import stop_on_signals
+from cskd_pipeline.train import Best, TrainConfig
 from cskd_pipeline.train.learner import Learner
 from cskd_pipeline.train.summary import improved
 

@@ -1,0 +1,120 @@
+"""The nouns that travel: true labels, a teacher's targets, a batch, and what a student gives back.
+
+Shape letters, used as suffixes throughout: B batch, C classes, H W teacher grid, P = H*W positions,
+N patch tokens, D width, S samples or the side of a crop, k and K kept classes, U slots of a palette.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MixedLabels:
+    """The true labels of a batch of mixed crops: `weight` of the first class, the rest of the second.
+
+    Attributes:
+        first_B: int64, the crop's own class.
+        second_B: int64, its mix partner's class (the same class where nothing was mixed).
+        weight_B: fp32 in [0, 1], share of the first class.
+        smoothing: label smoothing epsilon of the recipe.
+    """
+
+    first_B: Tensor
+    second_B: Tensor
+    weight_B: Tensor
+    smoothing: float = 0.0
+
+    def probabilities_BC(self, classes: int) -> Tensor:
+        """fp32 [B, classes]: each one-hot label smoothed to 1 - eps + eps/C and eps/C, then mixed."""
+        off = self.smoothing / classes
+        on = 1.0 - self.smoothing + off
+        weight_B1 = self.weight_B[:, None]
+        out = torch.full((len(self.first_B), classes), off, device=self.weight_B.device)
+        out.scatter_add_(1, self.first_B[:, None], weight_B1 * (on - off))
+        out.scatter_add_(1, self.second_B[:, None], (1 - weight_B1) * (on - off))
+        return out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SparseTargets:
+    """Distributions over classes of a batch, as a few named classes each and a rule for the others.
+
+    Every crop has a palette of U slots (classes, each once). The global output keeps the first K slots or fewer, a
+    position keeps up to k slots. All other classes share a mass, the tail; `losses.palette` says how. Logarithms are at
+    temperature 1, relative to the likeliest kept class: log-probabilities up to a constant of each distribution. All
+    tensors are on one device.
+
+    Attributes:
+        class_BU: int64, the class of each slot; 0 where not in use.
+        used_BU: bool, which slots are in use.
+        slot_BkP: uint8, the kept slots of every position, the likeliest first; U where there are fewer.
+        log_BkP: fp32, their logarithms, minus infinity where there are fewer.
+        tail_BP: fp32, logarithm of the mass of all other classes together.
+        global_log_BK: fp32, logarithms of the first K slots for the global output, minus infinity where not kept.
+        global_tail_B: fp32, the global output's tail.
+        classes: C.
+    """
+
+    class_BU: Tensor
+    used_BU: Tensor
+    slot_BkP: Tensor
+    log_BkP: Tensor
+    tail_BP: Tensor
+    global_log_BK: Tensor
+    global_tail_B: Tensor
+    classes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Targets:
+    """The teacher's targets of one batch; a field that was not asked for is None.
+
+    Attributes:
+        ratio_steps: r * 65536 of the schedule, 0 (all global) to 65536 (all local).
+        hard_global_B: int64, argmax_c g.
+        hard_dense_BHW: int64, argmax_c r*d + (1-r)*g at every grid position, ties to the lowest class.
+        logits_global_BC: fp32, g.
+        logits_dense_BCHW: fp32, d.
+        sparse: soft targets of all positions (p = row * W + column) and of the global output, instead of logits.
+    """
+
+    ratio_steps: int
+    hard_global_B: Tensor | None = None
+    hard_dense_BHW: Tensor | None = None
+    logits_global_BC: Tensor | None = None
+    logits_dense_BCHW: Tensor | None = None
+    sparse: SparseTargets | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """One micro-batch of one rank, on the device of the model.
+
+    Attributes:
+        pixels_B3SS: fp32, finished (erased, mixed, normalised for the student).
+        labels: the true labels, mixed as the pixels are.
+        targets: the teacher's targets, or None where the objective needs none.
+    """
+
+    pixels_B3SS: Tensor
+    labels: MixedLabels
+    targets: Targets | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudentOutput:
+    """Logits of a student's heads; a head that the student lacks, or was not asked for, is None.
+
+    Attributes:
+        cls_BC: z_cls, the class token through `head`.
+        dist_BC: z_dist, the distillation token through `head_dist`.
+        dense_BCHW: z_patch, patch tokens pooled to the teacher's grid, through the same `head_dist`.
+    """
+
+    cls_BC: Tensor
+    dist_BC: Tensor | None = None
+    dense_BCHW: Tensor | None = None

@@ -1,0 +1,140 @@
+"""Exact hard targets for every schedule (CSKD, ICCV 2023: argmax of t = r*d + (1-r)*g at every position).
+
+`envelope` finds, for each position, the classes that win as r goes from 0 to 1 and where they take over;
+`hard_records` holds these lists, `hard_pages` turns them into bytes. Nothing is approximated and nothing has a
+capacity: a page of crops that is longer than its room continues in the block's spill.
+
+Where numba is installed, `hard_kernels` does the same work many times faster on a CPU, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cskd_pipeline.labels import hard_pages
+from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
+from cskd_pipeline.labels.hard_records import HardRecords, from_changes
+from cskd_pipeline.ratio import RATIO_STEPS
+from cskd_pipeline.record import Record, require_range
+from cskd_pipeline.runtime.accelerators import optional
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cskd_pipeline.batch import Targets
+
+MAX_CLASSES = 65_535
+
+
+def kernels() -> ModuleType | None:
+    """The compiled functions, or None where there are none."""
+    return optional("cskd_pipeline.labels.hard_kernels")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HardEncoding(Record, Encoding):
+    """Exact for r in {0, 1/65536, ..., 1}: argmax over all classes of r*d + (1-r)*g in fp32, ties to the lowest.
+
+    Attributes:
+        positions: P.
+        classes: C, at most 65,535.
+        row_bytes: room for a crop in its page, uncompressed; what exceeds a page's room spills. 0 chooses
+            32 + 8 * P, about three times the mean over 1,000 classes.
+    """
+
+    name: ClassVar[str] = "hard"
+    gives: ClassVar[frozenset[str]] = frozenset({"hard"})
+    follows_ratio: ClassVar[bool] = True
+
+    positions: int
+    classes: int
+    row_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        require_range("encoding hard: classes", self.classes, low=1, high=MAX_CLASSES, whole=True)
+        require_range("encoding hard: positions", self.positions, low=1, whole=True)
+        require_range("encoding hard: row_bytes", self.row_bytes, low=0, whole=True)
+        if self.row_bytes == 0:
+            object.__setattr__(self, "row_bytes", 32 + 8 * self.positions)
+        require_range("encoding hard: row_bytes", self.row_bytes, low=4 * hard_pages.HEADER, high=1 << 20, whole=True)
+
+    @property
+    def field(self) -> FieldSpec:
+        """Field `hard`, pages of uint8."""
+        return FieldSpec("hard", "|u1", (self.row_bytes,))
+
+    @property
+    def table(self) -> FieldSpec:
+        """Winning classes: globally, then at every position."""
+        return FieldSpec("hard", "<u2", (1 + self.positions,))
+
+    def to_json(self) -> dict[str, Any]:
+        """Settings with the name."""
+        return {"name": self.name, **Record.to_json(self)}
+
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
+        """The lists of every crop, by the compiled kernel where the logits are on the CPU and numba is installed."""
+        native = kernels()
+        if native is not None and dense_BPC.device.type == "cpu":
+            import torch
+
+            records: HardRecords = native.encode(
+                dense_BPC.to(torch.float32).contiguous().numpy(), global_BC.to(torch.float32).contiguous().numpy()
+            )
+            return records
+        return self._encode_with_torch(dense_BPC, global_BC)
+
+    def _encode_with_torch(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
+        import torch
+
+        from cskd_pipeline.labels.envelope import envelope
+
+        dense_NC = dense_BPC.to(torch.float32).reshape(-1, self.classes)
+        global_NC = global_BC.to(torch.float32)[:, None].expand(-1, self.positions, -1).reshape(-1, self.classes)
+        segments = envelope(dense_NC, global_NC)
+        position, start, winner = (x.cpu().numpy() for x in (segments.position_M, segments.start_M, segments.winner_M))
+        first = start == 0
+        top_n = winner[first].reshape(-1, self.positions)[:, 0]
+        change = ~first
+        return from_changes(top_n, self.positions, position[change], start[change] - 1, winner[change])
+
+    def pack(self, records: Records, *, page: int) -> StoredRows:
+        """Pages, see `hard_pages`."""
+        assert isinstance(records, HardRecords)
+        return hard_pages.pack(records, page=page, row_bytes=self.row_bytes)
+
+    def unpack(self, stored: StoredRows, *, page: int, count: int) -> HardRecords:
+        """The lists of pages, each of the one form that an encoder gives it."""
+        records = hard_pages.unpack(stored, page=page, row_bytes=self.row_bytes, positions=self.positions, count=count)
+        native = kernels()
+        fault = records.fault(self.classes) if native is None else native.fault(records, self.classes)
+        if fault is not None:
+            raise hard_pages.damaged(fault)
+        return records
+
+    def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[np.uint16]:
+        """Classes uint16 [n, 1 + P] that win at this ratio."""
+        assert isinstance(records, HardRecords) and 0 <= ratio_steps <= RATIO_STEPS
+        native = kernels()
+        return records.table(ratio_steps) if native is None else native.table(records, ratio_steps)
+
+    def targets(
+        self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device
+    ) -> Targets:
+        """Hard targets."""
+        import torch
+
+        from cskd_pipeline.batch import Targets
+
+        classes = torch.from_numpy(np.ascontiguousarray(entries_B)).to(device).to(torch.int64)
+        return Targets(
+            ratio_steps=ratio_steps,
+            hard_global_B=classes[:, 0].contiguous(),
+            hard_dense_BHW=classes[:, 1:].reshape(-1, *grid),
+        )

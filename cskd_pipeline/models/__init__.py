@@ -1,0 +1,1 @@
+"""timm's models as teachers and students, and weights from files."""

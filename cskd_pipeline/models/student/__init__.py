@@ -1,0 +1,18 @@
+"""Students: any timm model, with the heads that distillation needs."""
+
+from cskd_pipeline.models.student.create import create_student, resolve_name
+from cskd_pipeline.models.student.export import parameter_count, plain_state_dict
+from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.models.student.spec import StudentSpec
+
+__all__ = [
+    "PlainStudent",
+    "PooledStudent",
+    "Student",
+    "StudentSpec",
+    "TokenStudent",
+    "create_student",
+    "parameter_count",
+    "plain_state_dict",
+    "resolve_name",
+]

@@ -1,0 +1,115 @@
+"""Building a student by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import timm
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from cskd_pipeline.errors import UsageError, nearest
+from cskd_pipeline.models.student.grid import require_divisible
+from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.models.student.spec import StudentSpec
+from cskd_pipeline.models.timm_model import build_model
+from cskd_pipeline.models.weights import fit_weights, load_weights
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "deit_ti": "deit_tiny_distilled_patch16_224",
+        "deit_s": "deit_small_distilled_patch16_224",
+        "deit_b": "deit_base_distilled_patch16_224",
+    }
+)
+"""The papers' names, which timm does not know."""
+
+
+def resolve_name(name: str) -> str:
+    """timm's name of a model, aliases resolved.
+
+    Raises:
+        UsageError: timm has no such model; the nearest names are given.
+    """
+    resolved = ALIASES.get(name, name)
+    if not timm.is_model(resolved):
+        raise UsageError(
+            f"timm {timm.__version__} has no model {name!r}{nearest(name, [*ALIASES, *timm.list_models()])}"
+        )
+    return resolved
+
+
+def create_student(
+    name: str,
+    *,
+    classes: int,
+    grid: tuple[int, int] | None = None,
+    args: Mapping[str, Any] | None = None,
+    drop_path: float = 0.0,
+    distillation: bool = False,
+    weights: Path | str | None = None,
+    seed: int = 0,
+) -> Student:
+    """A student on the CPU, initialised from `seed` without touching the global random state.
+
+    Args:
+        name: a timm model, or an alias (`deit_ti`, `deit_s`, `deit_b`).
+        classes: number of classes.
+        grid: (H, W) of the teacher for dense logits, None for none. (1, 1) gives their mean over positions,
+            which is all that evaluation needs.
+        args: further keyword arguments of timm.create_model.
+        drop_path: stochastic depth rate.
+        distillation: give a plain ViT the second head that a distillation objective needs.
+        weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
+        seed: of the initial weights.
+
+    Raises:
+        UsageError: unknown model, arguments it refuses, or a model that cannot be distilled into.
+        MismatchError: the patch tokens do not pool to `grid`.
+        DataError: `weights` is damaged or does not fit.
+    """
+    distillation = distillation or grid is not None
+    spec = StudentSpec(
+        model=resolve_name(name),
+        classes=classes,
+        grid=grid,
+        args=dict(args or {}),
+        drop_path=drop_path,
+        distillation=distillation,
+    )
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which seeds every GPU as well.
+        torch.default_generator.manual_seed(seed)
+        model = build_model(spec.model, classes=classes, args=spec.args, option="--student-arg", drop_path=drop_path)
+        student = _with_heads(model, spec)
+    if weights is not None:
+        student.fresh = fit_weights(
+            student.model,
+            load_weights(weights),
+            source=weights,
+            may_differ=("head.", "head_dist.", "fc.", "classifier."),
+        )
+    return student
+
+
+def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
+    if not isinstance(model, VisionTransformer):
+        if spec.distillation:
+            raise UsageError(
+                f"{spec.model} ({type(model).__name__}) has no patch tokens to distil into; choose a vision "
+                "transformer such as deit_ti, or --objective supervised"
+            )
+        return PlainStudent(model, spec)
+    if spec.grid is not None:
+        if not isinstance(model.patch_drop, nn.Identity):
+            raise UsageError(f"{spec.model} drops patches, so its dense logits have no grid; leave out patch_drop_rate")
+        rows, columns = model.patch_embed.grid_size
+        require_divisible((rows, columns), spec.grid)
+    if isinstance(model, VisionTransformerDistilled):
+        return TokenStudent(model, spec)
+    return PooledStudent(model, spec) if spec.distillation else PlainStudent(model, spec)

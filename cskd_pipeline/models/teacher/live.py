@@ -1,0 +1,42 @@
+"""Targets computed on the fly: the reference that stored targets are compared with, and the baseline in cost."""
+
+from __future__ import annotations
+
+import torch
+
+from cskd_pipeline.batch import Targets
+from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.models.teacher.teacher import Teacher
+
+
+class LiveTargets:
+    """A teacher that answers for every batch. Its logits serve hard and soft objectives alike."""
+
+    def __init__(self, teacher: Teacher, recipe: CropRecipe) -> None:
+        """Answer with `teacher` about crops of `recipe`."""
+        self.teacher, self.recipe = teacher, recipe
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.teacher.grid
+
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets:
+        """fp32 logits of the batch on `device`."""
+        spec = self.teacher.spec
+        pixels = batch.pixels(self.recipe, mean=spec.mean, std=spec.std, device=self.teacher.device)
+        dense_BPC, global_BC = self.teacher(pixels)
+        # Tensors made in inference mode cannot take part in a student's graph: a clone can.
+        dense_BCHW = dense_BPC.transpose(1, 2).reshape(len(batch), -1, *self.grid)
+        return Targets(
+            ratio_steps=ratio_steps,
+            logits_global_BC=global_BC.clone().to(device),
+            logits_dense_BCHW=dense_BCHW.clone().contiguous().to(device),
+        )

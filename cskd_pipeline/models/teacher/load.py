@@ -1,0 +1,97 @@
+"""A teacher by name: its architecture from timm, its weights from the hub or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from cskd_pipeline.errors import DataError, MismatchError, UsageError, nearest
+from cskd_pipeline.models.teacher.spec import TeacherSpec
+from cskd_pipeline.models.teacher.teacher import Teacher
+from cskd_pipeline.models.timm_model import build_model, normalisation, refuse_settled
+from cskd_pipeline.models.weights import fit_weights, load_weights, weights_digest
+
+TEACHER_ALIASES: Mapping[str, str] = MappingProxyType({"regnety_160": "regnety_160.deit_in1k"})
+"""The papers' teacher: timm's bare name stands for other weights."""
+
+
+def load_teacher(
+    name: str,
+    *,
+    classes: int,
+    size: int,
+    device: torch.device,
+    weights: Path | str | None = None,
+    args: Mapping[str, Any] | None = None,
+    **running: Any,
+) -> Teacher:
+    """The teacher, ready to run.
+
+    Args:
+        name: a timm model or an alias.
+        classes: classes of the data.
+        size: the crop's side in pixels.
+        weights: a .safetensors or .pth file; None takes timm's pretrained weights.
+        args: further keyword arguments of timm.create_model.
+        running: fields of `TeacherSpec` that say how it runs (precision, chunk, ...).
+
+    Raises:
+        UsageError: no such model, arguments that it refuses, or no spatial feature map.
+        DataError: the weights cannot be had, are damaged, or do not fit.
+        MismatchError: pretrained weights of another class count.
+    """
+    tag = resolve_teacher(name)
+    arguments = dict(args or {})
+    if weights is None:
+        refuse_settled(arguments, option="--teacher-arg")
+        published = timm.get_pretrained_cfg(tag)
+        if published is not None and published.num_classes != classes:  # before they are downloaded
+            raise MismatchError(
+                f"teacher {tag} predicts {published.num_classes} classes, the data has {classes}; "
+                "train one on your data (`cskd-pipeline train --student MODEL`) and give --teacher-weights"
+            )
+        model = _pretrained(tag, arguments)
+    else:
+        model = build_model(tag.split(".")[0], classes=classes, args=arguments, option="--teacher-arg")
+        fit_weights(model, load_weights(weights), source=weights)
+    mean, std = normalisation(model)
+    spec = TeacherSpec(
+        model=tag, weights=weights_digest(model), classes=classes, args=arguments, mean=mean, std=std, **running
+    )
+    return Teacher(model, spec, size=size, device=device)
+
+
+def resolve_teacher(name: str) -> str:
+    """timm's name of a teacher, aliases resolved.
+
+    Raises:
+        UsageError: timm has no such model or tag; the nearest names are given.
+    """
+    resolved = TEACHER_ALIASES.get(name, name)
+    if not timm.is_model(resolved):
+        known = [*TEACHER_ALIASES, *timm.list_models()]
+        raise UsageError(f"timm {timm.__version__} has no model {name!r}{nearest(name, known)}")
+    base, _, tag = resolved.partition(".")
+    tagged = timm.list_pretrained(f"{base}.*")
+    if tag and resolved not in tagged:
+        raise UsageError(f"timm {timm.__version__} has no weights {resolved!r}{nearest(resolved, tagged)}")
+    return resolved
+
+
+def _pretrained(tag: str, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(tag, pretrained=True, **arguments)
+    except Exception as error:  # the hub's client, the network and timm raise many kinds for one thing
+        build_model(tag.split(".")[0], classes=2, args=arguments, option="--teacher-arg")  # were they to blame?
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"no pretrained weights of {tag} within reach ({reason}); "
+            "check the network, or give the weights as a file with --teacher-weights"
+        ) from error
+    return model

@@ -1,0 +1,51 @@
+"""Everything about a teacher that its output depends on; kept in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cskd_pipeline.record import Record, require_choice, require_range
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+GLOBAL_SOURCES = ("mean", "head")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TeacherSpec(Record):
+    """How the teacher is built and run.
+
+    Attributes:
+        model: timm's name with its tag, aliases resolved.
+        weights: digest of the parameters' names and bytes.
+        classes: C.
+        args: further keyword arguments of timm.create_model.
+        mean, std: the teacher's input normalisation, per channel in 0..1.
+        precision: "fp32", or the autocast dtype "bf16" or "fp16".
+        channels_last: memory format of the forward pass.
+        compile: whether torch.compile ran it.
+        chunk: crops per forward pass. Short batches are padded to it, so that a crop's logits do not depend on how
+            crops were batched.
+        global_source: "mean" (of the dense logits over positions, as CSKD published) or "head" (the model's own).
+    """
+
+    model: str
+    weights: str
+    classes: int
+    args: dict[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    chunk: int = 64
+    global_source: str = "mean"
+
+    def __post_init__(self) -> None:
+        require_choice("teacher precision", self.precision, PRECISIONS)
+        require_choice("global source", self.global_source, GLOBAL_SOURCES)
+        require_range("teacher chunk", self.chunk, low=2)
+        if self.chunk % 2:
+            from cskd_pipeline.errors import UsageError
+
+            raise UsageError(f"teacher chunk must be even, for mix partners share a chunk; found {self.chunk}")

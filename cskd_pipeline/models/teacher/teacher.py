@@ -1,0 +1,111 @@
+"""Dense and global logits of any timm CNN, one fixed chunk of crops at a time.
+
+A classifier that is linear after average pooling commutes with the pooling (CSKD, ICCV 2023, section 3.1): the mean
+over positions of head(f[:, :, p]) is the model's own output. For other heads (an activation or a normalisation after
+pooling) it is not, and `global_source` says which of the two is g.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.models.teacher.spec import TeacherSpec
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Teacher:
+    """A model in evaluation mode on its device, called on finished crops.
+
+    Attributes:
+        spec: what it is.
+        grid: (H, W) of its feature map for the crop size it was probed with.
+    """
+
+    def __init__(self, model: nn.Module, spec: TeacherSpec, *, size: int, device: torch.device) -> None:
+        """Prepare the model and find its grid at crop size `size`.
+
+        Raises:
+            UsageError: the model has no spatial feature map.
+        """
+        self.spec, self.device = spec, device
+        self._format = torch.channels_last if spec.channels_last else torch.contiguous_format
+        self._model: Any = model.eval().requires_grad_(False).to(device).to(memory_format=self._format)
+        forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self._forward
+        self._run = torch.compile(forward) if spec.compile else forward
+        with torch.inference_mode():
+            dense = self._probe(torch.zeros(1, 3, size, size, device=device))
+        self.grid = (dense.shape[1], dense.shape[2])
+
+    @property
+    def positions(self) -> int:
+        """P."""
+        return self.grid[0] * self.grid[1]
+
+    @torch.inference_mode()
+    def __call__(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor]:
+        """Dense logits fp32 [b, P, C] and global logits fp32 [b, C] of any number of crops."""
+        parts = [self._chunk(part) for part in torch.split(pixels_b3SS, self.spec.chunk)]
+        dense, mean, head = (torch.cat(column) for column in zip(*parts, strict=True))
+        return dense.flatten(1, 2), mean if self.spec.global_source == "mean" else head
+
+    @torch.inference_mode()
+    def gap(self, pixels_b3SS: Tensor) -> tuple[float, float, float]:
+        """Largest |mean of dense - head|, largest logit, and the share of crops whose global winner differs."""
+        _, mean, head = self._chunk(pixels_b3SS[: self.spec.chunk])
+        changed = (mean.argmax(1) != head.argmax(1)).double().mean()
+        return float((mean - head).abs().max()), float(head.abs().max()), float(changed)
+
+    def _probe(self, pixels: Tensor) -> Tensor:
+        try:
+            return self._forward(pixels)[0]
+        # What models say to an input that they do not take, and those without timm's two-part forward pass.
+        except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, LookupError) as error:
+            if isinstance(error, UsageError):
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"teacher {self.spec.model} gives no dense logits for crops of {pixels.shape[2]} x {pixels.shape[3]} "
+                f"pixels ({reason}); choose a CNN such as regnety_160 or resnet50, or another --size"
+            ) from error
+
+    def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        crops = len(pixels_b3SS)
+        if crops < self.spec.chunk:
+            padding = pixels_b3SS.new_zeros(self.spec.chunk - crops, *pixels_b3SS.shape[1:])
+            pixels_b3SS = torch.cat([pixels_b3SS, padding])
+        autocast = (
+            torch.autocast(self.device.type, _AUTOCAST[self.spec.precision])
+            if self.spec.precision in _AUTOCAST
+            else contextlib.nullcontext()
+        )
+        # Without TF32 "fp32" means the same on every device; without benchmarking, the same kernel every time.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with autocast, exact:
+            dense, mean, head = self._run(pixels_b3SS.to(self.device, memory_format=self._format))
+        return dense[:crops], mean[:crops], head[:crops]
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self._model.forward_features(pixels)
+        channels = self._model.num_features
+        channels_first = features.ndim == 4 and features.shape[1] == channels
+        if not channels_first and not (features.ndim == 4 and features.shape[3] == channels):
+            raise UsageError(
+                f"teacher {self.spec.model} has no spatial feature map (its features are {tuple(features.shape)}); "
+                "choose a CNN such as regnety_160 or resnet50"
+            )
+        # Every position becomes a 1 x 1 map of its own.
+        if channels_first:
+            height, width = features.shape[2:]
+            places = features.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+        else:
+            height, width = features.shape[1:3]
+            places = features.reshape(-1, 1, 1, channels)
+        dense = self._model.forward_head(places).float().reshape(len(pixels), height, width, -1)
+        return dense, dense.mean((1, 2)), self._model.forward_head(features).float()

@@ -1,0 +1,232 @@
+"""A data set card: what a published store is, in the form that the Hugging Face Hub reads.
+
+Whatever a store says is data: it is shown as code, on one line, and can end neither a cell, a fence nor the front
+matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from typing import Any
+
+import yaml
+
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.seeds import format_seeds
+from cskd_pipeline.storage import Storage
+from cskd_pipeline.store import layout
+from cskd_pipeline.store.commit import mean_fidelity
+from cskd_pipeline.store.summary import StoreSummary
+
+_SIZES = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"]
+_SIZES += ["10B<n<100B", "100B<n<1T", "n>1T"]
+_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_SEAL = re.compile(rb"\n<!-- cskd-pipeline export-labels ([0-9a-f]{16}) -->\n\Z")
+
+
+def write_card(storage: Storage, summary: StoreSummary, *, license: str | None = None) -> bool:
+    """Write the card of a store; whether that was done: one that somebody wrote or changed is left alone.
+
+    Raises:
+        RetryError: the storage refuses.
+    """
+    content = card_text(summary, license=license).encode()
+    if storage.create(layout.CARD, content):
+        return True
+    with contextlib.suppress(FileNotFoundError, DataError):
+        if _is_untouched(storage.read(layout.CARD, limit=layout.MAX_METADATA_BYTES)):
+            storage.write(layout.CARD, content)
+            return True
+    return False
+
+
+def card_text(summary: StoreSummary, *, license: str | None = None) -> str:
+    """The card of a store.
+
+    Args:
+        summary: of the store.
+        license: of its labels: an identifier that the Hub knows, or any other text.
+    """
+    text = f"---\n{_front_matter(summary, license)}---\n\n{_body(summary, license)}"
+    return f"{text}\n<!-- cskd-pipeline export-labels {_digest(text.encode())} -->\n"
+
+
+def require_license(text: str | None) -> None:
+    """Nothing, if no licence is named, or one that can be seen.
+
+    Raises:
+        UsageError: it is an empty text.
+    """
+    if text is not None and not text.strip():
+        raise UsageError("--license is empty; give an identifier such as cc-by-nc-4.0, or leave it out")
+
+
+def _is_untouched(content: bytes) -> bool:
+    """Whether a card is as it was written."""
+    seal = _SEAL.search(content)
+    return seal is not None and seal[1].decode() == _digest(content[: seal.start()])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _front_matter(summary: StoreSummary, license: str | None) -> str:
+    data, teacher = summary.header["data"], summary.header["teacher"]
+    identifier = (license or "other").strip().lower()
+    values: dict[str, Any] = {"license": identifier}
+    if _IDENTIFIER.fullmatch(identifier) is None:
+        values = {"license": "other", "license_details": _line(license)}
+    values |= {
+        "pretty_name": _line(f"Labels of {data['name']} {data['split']} by {teacher.get('model', 'a teacher')}"),
+        "task_categories": ["image-classification"],
+        "tags": ["knowledge-distillation", "image-classification", "vision-transformer", "cskd", "zarr", "timm"],
+        "size_categories": [_size_category(summary.crops)],
+    }
+    return yaml.safe_dump(values, sort_keys=False, width=1 << 20)
+
+
+def _size_category(crops: int) -> str:
+    return _SIZES[min(max(0, len(str(crops)) - 3), len(_SIZES) - 1)]
+
+
+def _body(summary: StoreSummary, license: str | None) -> str:
+    header = summary.header
+    data, teacher, recipe = header["data"], header["teacher"], header["recipe"]
+    height, width = header["grid"]
+    facts = {
+        "Data set": f"{_code(data['name'])}, split {_code(data['split'])}",
+        "Samples, classes": f"{data['samples']:,}, {data['classes']:,}",
+        "Digest of keys, labels and order": _code(data["digest"]),
+        "Teacher": f"{_code(teacher.get('model'))} of timm, arguments {_code(json.dumps(teacher.get('args', {})))}",
+        "Digest of its weights": _code(teacher.get("weights")),
+        "Its precision, crops per forward pass": f"{_code(teacher.get('precision'))}, {_code(teacher.get('chunk'))}",
+        "Grid of positions": f"{height} x {width}",
+        "Global targets": _code(teacher.get("global_source")),
+        "Seeds (views of every sample)": f"{_code(format_seeds(summary.complete))}, {len(summary.complete):,} in all",
+        "Crops": f"{summary.crops:,}",
+        "Digest of the content": _code(summary.digest),
+    }
+    return "\n".join(
+        [
+            f"# Labels of {_code(data['name'])} by {_code(teacher.get('model'))}",
+            "",
+            "What a CNN teacher said about augmented crops of a data set, at every position of its grid, for training",
+            "vision transformers by knowledge distillation without running the teacher. It is a zarr v3 group in store",
+            f"format {header['format_version']} of `cskd-pipeline`, whose page `docs/format.md` describes every byte.",
+            "",
+            "**No images are included**, nor class names, nor the teacher's weights: you need the data set itself. A",
+            "crop is a function of the recipe below, a seed and a sample's place in the data set; a checksum of its",
+            "pixels is stored, so that training notices other images.",
+            "",
+            "## What it is made of",
+            "",
+            *_table(["", ""], [[name, value] for name, value in facts.items()]),
+            "",
+            "Recipe of the crops:",
+            "",
+            *_fenced(json.dumps(recipe, indent=1), "json"),
+            "",
+            "## What is stored",
+            "",
+            *_encodings(summary),
+            "",
+            "Measured: what decoding a sample of the crops gives next to the teacher's own logits. `agreement` is the",
+            "share of positions with the teacher's class, `kl_dense` and `kl_global` are in nats, `kept_dense` and",
+            "`kept_global` are the probability mass of the classes that are stored by name.",
+            "",
+            "## Use",
+            "",
+            *_fenced(
+                "hf download USER/NAME --repo-type dataset --local-dir labels.zarr\n"
+                "cskd-pipeline verify labels.zarr\n"
+                "cskd-pipeline train --data DATA --labels labels.zarr --student deit_s --out run",
+                "sh",
+            ),
+            "",
+            "`verify` compares every file with its checksum and shows the digest of the content (`--json`). Training",
+            "takes recipe and seeds from the store and refuses data with another digest.",
+            "",
+            "With zarr alone:",
+            "",
+            *_fenced(_snippet(summary), "python"),
+            "",
+            "## Licence",
+            "",
+            "The licence of these labels must be decided by who publishes them; none was named."
+            if license is None
+            else f"{_code(license)}, as named by who published them.",
+            "The terms of the data set and of the teacher's weights may bind their use.",
+            "",
+            "## Publish it",
+            "",
+            "This uploads the folder; after an interruption the same command goes on (huggingface_hub 1.20 or newer):",
+            "",
+            *_fenced("hf upload USER/NAME labels.zarr --repo-type dataset", "sh"),
+            "",
+        ]
+    )
+
+
+def _encodings(summary: StoreSummary) -> list[str]:
+    size = summary.bytes_per_crop
+    fidelity = mean_fidelity(seed.fidelity for seed in summary.seeds)
+    rows = []
+    for name, settings in summary.header["encodings"].items():
+        stored = size.get(name, 0.0) + size.get(f"{name}_spill", 0.0)
+        measured = fidelity.get(name, {})
+        values = ", ".join(f"{_code(key)} {value:.6g}" for key, value in measured.items() if key != "crops")
+        on = f" (on {measured['crops']:,} crops)" if measured else "not measured"
+        settled = _code(", ".join(f"{key} {value}" for key, value in settings.items()))
+        rows.append([_code(name), settled, f"{stored:,.2f}", values + on])
+    rows.append(
+        [_code(layout.CROP_CRC.name), "crc32c of the pixels", f"{size.get(layout.CROP_CRC.name, 0.0):,.2f}", ""]
+    )
+    rows.append(["all", "", f"{size['total']:,.2f}", ""])
+    return _table(["encoding", "settings", "bytes a crop", "measured"], rows)
+
+
+def _snippet(summary: StoreSummary) -> str:
+    """Opens the store and reads something of every array; names in it are those that this package gives."""
+    seed = layout.seed_name(next(iter(summary.complete), 0))
+    lines = [
+        "import zarr",
+        "",
+        'store = zarr.open_group("labels.zarr", mode="r")',
+        f'seed, samples = store["{seed}"], store.attrs["data"]["samples"]',
+        'checksums = seed["crop_crc"][:samples]  # of the pixels of each crop, in canonical order',
+    ]
+    for name in summary.header["encodings"]:
+        if name == "full":
+            lines.append('logits = seed["full"][0]  # of the first crop: global, then one row a position')
+        else:
+            array = f'seed["{name}"]'
+            lines.append(f"{name}_page = {array}[: {array}.chunks[0]].tobytes()  # the first page of records")
+    return "\n".join(lines)
+
+
+def _line(value: object) -> str:
+    """One line of printable characters."""
+    text = " ".join(str(value).split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _code(value: object) -> str:
+    """A value as code, in a paragraph, a heading or a cell."""
+    text = "unknown" if value is None else _line(value) or "none"
+    if re.search(r"[`|\\]", text) is None:
+        return f"`{text}`"
+    return "<code>" + "".join(letter if letter.isalnum() else f"&#{ord(letter)};" for letter in text) + "</code>"
+
+
+def _fenced(text: str, language: str) -> list[str]:
+    """A block of code, in which no line begins with a backtick."""
+    return [f"```{language}", *text.split("\n"), "```"]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]

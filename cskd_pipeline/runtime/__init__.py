@@ -1,0 +1,1 @@
+"""The machine beneath: devices, ranks, launchers, signals, threads, memory and compiled code."""

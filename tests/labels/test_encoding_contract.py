@@ -1,0 +1,155 @@
+"""What every encoding promises, over the table of encodings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from google_crc32c import value as crc32c
+
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.labels import (
+    ENCODINGS,
+    Encoding,
+    FullEncoding,
+    HardEncoding,
+    SoftEncoding,
+    StoredRows,
+    encoding_from_json,
+    encodings_from_json,
+    encodings_to_json,
+)
+from cskd_pipeline.ratio import fused
+
+GRID, POSITIONS, CLASSES = (2, 3), 6, 11
+EXAMPLES: list[Encoding] = [
+    HardEncoding(positions=POSITIONS, classes=CLASSES),
+    HardEncoding(positions=POSITIONS, classes=CLASSES, row_bytes=24),
+    SoftEncoding(positions=POSITIONS, classes=CLASSES),
+    SoftEncoding(positions=POSITIONS, classes=CLASSES, k=3, global_k=4, bits=4),
+    FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float16"),
+    FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float32"),
+]
+
+
+def example_logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits made of small integers: every operation on them is exact on any machine."""
+    counter = torch.arange(16 * POSITIONS * CLASSES)
+    dense_BPC = ((counter * 7919 + counter // 11 * 104729) % 257).float().reshape(16, POSITIONS, CLASSES) / 16
+    global_BC = ((torch.arange(16 * CLASSES) * 6151) % 127).float().reshape(16, CLASSES) / 8
+    return dense_BPC, global_BC
+
+
+def label(encoding: Encoding) -> str:
+    return "-".join(str(value) for value in encoding.to_json().values())
+
+
+def pack(encoding: Encoding) -> StoredRows:
+    return encoding.pack(encoding.encode(*example_logits()), page=4)
+
+
+def test_every_encoding_has_an_example() -> None:
+    assert {example.name for example in EXAMPLES} == set(ENCODINGS)
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_settings_round_trip_through_json(encoding: Encoding) -> None:
+    assert encoding_from_json(encoding.to_json()) == encoding
+    assert encodings_from_json(encodings_to_json({encoding.name: encoding})) == {encoding.name: encoding}
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_stored_rows_have_the_declared_shape_and_do_not_depend_on_the_batch(encoding: Encoding) -> None:
+    dense, global_ = example_logits()
+    records = encoding.encode(dense, global_)
+    whole = encoding.pack(records, page=4)
+    assert whole.rows.shape == (16, *encoding.field.row_shape)
+    assert whole.rows.dtype == np.dtype(encoding.field.dtype)
+    parts = [encoding.encode(dense[i : i + 5], global_[i : i + 5]) for i in range(0, 16, 5)]
+    joined = encoding.pack(type(records).joined(parts), page=4)
+    assert joined.rows.tobytes() == whole.rows.tobytes()
+    assert joined.spill.tobytes() == whole.spill.tobytes()
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_what_is_unpacked_packs_to_the_same_bytes(encoding: Encoding) -> None:
+    records = encoding.encode(*example_logits()).take(np.arange(14))
+    stored = encoding.pack(records, page=4)
+    again = encoding.unpack(stored, page=4, count=14)
+    assert len(again) == 14
+    assert again.equal(records).all()
+    repacked = encoding.pack(again, page=4)
+    assert repacked.rows.tobytes() == stored.rows.tobytes()
+    assert repacked.spill.tobytes() == stored.spill.tobytes()
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_records_can_be_reordered_and_compared(encoding: Encoding) -> None:
+    dense, global_ = example_logits()
+    records = encoding.encode(dense, global_)
+    order = np.array([3, 3, 0, 15, 7])
+    chosen = records.take(order)
+    assert chosen.equal(encoding.encode(dense[order], global_[order])).all()
+    assert not records.equal(records.take(np.arange(16)[::-1].copy())).all()
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_a_table_has_the_declared_entries(encoding: Encoding) -> None:
+    records = encoding.encode(*example_logits())
+    table = encoding.tabulate(records, ratio_steps=20_000)
+    assert table.shape == (16, *encoding.table.row_shape)
+    assert table.dtype == np.dtype(encoding.table.dtype)
+    same = np.array_equal(table, encoding.tabulate(records, ratio_steps=60_000))
+    assert same == (not encoding.follows_ratio)
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
+    dense, global_ = example_logits()
+    records = encoding.encode(dense, global_)
+    for k in (0, 1, 30_001, 65_536):
+        entries = encoding.tabulate(records, ratio_steps=k)
+        targets = encoding.targets(entries, grid=GRID, ratio_steps=k, device=torch.device("cpu"))
+        assert targets.ratio_steps == k
+        if encoding.gives == {"hard"}:
+            assert targets.hard_dense_BHW is not None
+            assert targets.hard_dense_BHW.shape == (16, *GRID)
+            expected = fused(dense, global_[:, None], k).argmax(-1)
+            assert torch.equal(targets.hard_dense_BHW.flatten(1), expected)
+        elif "hard" in encoding.gives:
+            assert targets.logits_dense_BCHW is not None and targets.logits_global_BC is not None
+            decoded = targets.logits_dense_BCHW.flatten(2).transpose(1, 2)
+            assert torch.equal(decoded, dense)  # these logits are exact in fp16 too
+            assert torch.equal(targets.logits_global_BC, global_)
+        else:
+            assert targets.sparse is not None
+            named = targets.sparse.class_BU.gather(1, targets.sparse.slot_BkP[:, 0].long())
+            assert torch.equal(named, dense.argmax(-1))
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_logits_that_are_not_finite_are_refused(encoding: Encoding) -> None:
+    dense, global_ = example_logits()
+    global_[3, 2] = torch.inf
+    with pytest.raises(DataError, match="logits"):
+        encoding.encode(dense, global_)
+
+
+@pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
+def test_bytes_are_frozen(encoding: Encoding) -> None:
+    stored = pack(encoding)
+    golden = dict(line.split() for line in (Path(__file__).parent / "golden_rows.txt").read_text().splitlines())
+    assert f"{crc32c(stored.rows.tobytes() + stored.spill.tobytes()):08x}" == golden[label(encoding)]
+
+
+def test_fp16_refuses_what_it_cannot_hold() -> None:
+    dense, global_ = example_logits()
+    with pytest.raises(DataError, match="float16 cannot hold"):
+        FullEncoding(positions=POSITIONS, classes=CLASSES).encode(dense * 1e4, global_)
+
+
+def test_unknown_encoding_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'hard'"):
+        encoding_from_json({"name": "harder"})

@@ -1,0 +1,145 @@
+"""The teacher's logits: dense ones by the head at every place, the same however crops are batched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.models.teacher import Teacher, load_teacher
+from cskd_pipeline.models.teacher.load import resolve_teacher
+
+CPU = torch.device("cpu")
+
+
+def pixels(crops: int, size: int = 32) -> torch.Tensor:
+    return torch.randn(crops, 3, size, size, generator=torch.Generator().manual_seed(crops))
+
+
+@pytest.fixture
+def teacher(teacher_weights: Path) -> Teacher:
+    return load_teacher(
+        "test_resnet", classes=3, size=32, device=CPU, weights=teacher_weights, args={"output_stride": 8}, chunk=8
+    )
+
+
+def random_weights(name: str, folder: Path, **args: object) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = timm.create_model(name, num_classes=5, **args)
+        for value in model.state_dict().values():
+            if value.dtype.is_floating_point and value.ndim == 1:
+                value.uniform_(0.5, 1.5)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data.mul_(20)  # timm's start is so small that no head differs from another
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def test_dense_logits_are_the_head_applied_to_every_position(teacher: Teacher) -> None:
+    x = pixels(8)
+    dense, global_ = teacher(x)
+    assert teacher.grid == (4, 4) and dense.shape == (8, 16, 3)
+    model = teacher._model
+    with torch.no_grad():
+        features = model.forward_features(x)
+        for row, (y, place_x) in enumerate((y, x_) for y in range(4) for x_ in range(4)):
+            expected = model.fc(features[:, :, y, place_x])
+            assert torch.allclose(dense[:, row], expected, atol=1e-6)
+        assert torch.allclose(global_, model(x), atol=1e-6)  # a linear head commutes with average pooling
+
+
+@pytest.mark.parametrize(
+    "name, linear",
+    [("test_efficientnet", True), ("test_nfnet", True), ("test_convnext", False), ("test_mambaout", False)],
+)
+def test_mean_equals_the_head_for_linear_heads_only(name: str, linear: bool, tmp_path: Path) -> None:
+    settings = {"classes": 5, "size": 96, "device": CPU, "weights": random_weights(name, tmp_path), "chunk": 4}
+    by_mean = load_teacher(name, **settings)
+    by_head = load_teacher(name, **settings, global_source="head")
+    x = pixels(4, 96)
+    gap, largest, _ = by_mean.gap(x)
+    with torch.no_grad():
+        own = by_head._model(x)
+    assert by_mean.grid == (3, 3)
+    assert torch.allclose(by_head(x)[1], own, atol=1e-5)
+    assert torch.allclose(by_mean(x)[1], by_mean(x)[0].mean(1), atol=1e-6)
+    assert (gap < 1e-4 * largest) == linear
+
+
+def test_a_crop_has_the_same_logits_in_any_batch(teacher: Teacher) -> None:
+    x = pixels(21)
+    dense, global_ = teacher(x)
+    order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
+    shuffled, shuffled_global = teacher(x[order])
+    assert torch.equal(shuffled, dense[order]) and torch.equal(shuffled_global, global_[order])
+    for crops in (1, 2, 5, 8):
+        assert torch.equal(teacher(x[:crops])[0], dense[:crops])
+
+
+@pytest.mark.parametrize("running", [{"channels_last": True}, {"precision": "bf16"}])
+def test_ways_of_running_stay_close_and_give_fp32(teacher_weights: Path, teacher: Teacher, running: dict) -> None:
+    other = load_teacher(
+        "test_resnet",
+        classes=3,
+        size=32,
+        device=CPU,
+        weights=teacher_weights,
+        args={"output_stride": 8},
+        chunk=8,
+        **running,
+    )
+    x = pixels(8)
+    dense, global_ = other(x)
+    assert dense.dtype == global_.dtype == torch.float32
+    assert (dense - teacher(x)[0]).abs().max() < 0.05 * teacher(x)[0].abs().max()
+
+
+def test_weights_load_in_every_form_and_have_one_digest(teacher_weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(teacher_weights)
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({"model": state, "epoch": 3}, tmp_path / "model.pth")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "state.pth")
+    digests = {
+        load_teacher("test_resnet", classes=3, size=32, device=CPU, weights=path).spec.weights
+        for path in (teacher_weights, *(tmp_path / f"{name}.pth" for name in ("plain", "model", "state")))
+    }
+    assert len(digests) == 1
+    state["fc.bias"] = state["fc.bias"] + 1
+    torch.save(state, tmp_path / "other.pth")
+    assert (
+        load_teacher("test_resnet", classes=3, size=32, device=CPU, weights=tmp_path / "other.pth").spec.weights
+        not in digests
+    )
+
+
+def test_names_resolve_to_the_papers_teacher() -> None:
+    assert resolve_teacher("regnety_160") == "regnety_160.deit_in1k"
+    assert resolve_teacher("resnet50.a1_in1k") == "resnet50.a1_in1k"
+    with pytest.raises(UsageError, match="did you mean 'resnet50'"):
+        resolve_teacher("resnet_50")
+    with pytest.raises(UsageError, match=r"no weights 'resnet50\.a9_in1k'.*did you mean"):
+        resolve_teacher("resnet50.a9_in1k")
+
+
+def test_a_model_without_a_map_is_refused(tmp_path: Path) -> None:
+    weights = random_weights("test_vit", tmp_path)
+    with pytest.raises(UsageError, match="no spatial feature map"):
+        load_teacher("test_vit", classes=5, size=160, device=CPU, weights=weights)
+
+
+def test_weights_of_another_class_count_are_refused(teacher_weights: Path) -> None:
+    with pytest.raises(DataError, match=r"fc\.weight is \(3, 96\) where \(7, 96\)"):
+        load_teacher("test_resnet", classes=7, size=32, device=CPU, weights=teacher_weights)
+
+
+def test_an_odd_chunk_is_refused(teacher_weights: Path) -> None:
+    with pytest.raises(UsageError, match=r"even.*found 7"):
+        load_teacher("test_resnet", classes=3, size=32, device=CPU, weights=teacher_weights, chunk=7)
