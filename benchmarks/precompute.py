@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import report
 
 if TYPE_CHECKING:
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
 
 Row = dict[str, Any]
 
@@ -59,8 +59,8 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
 
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.labels import encodings_from_json
-    from cskd_pipeline.precompute import PrecomputeJob
 
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
@@ -92,7 +92,7 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
 
 def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> int:
     """Everything, into a store of its own."""
-    from cskd_pipeline.precompute.job import compute
+    from cskd_pipeline.labelling.job import compute
     from cskd_pipeline.runtime.ahead import ahead
     from cskd_pipeline.store import StoreWriter
 

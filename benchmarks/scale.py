@@ -46,7 +46,7 @@ def simulate(path: Path, samples: int, seeds: int, ranks: int) -> Row:
     """All blocks of these seeds, committed by these ranks."""
     import os
 
-    from cskd_pipeline.precompute.units import ClaimedUnits
+    from cskd_pipeline.labelling.units import ClaimedUnits
     from cskd_pipeline.storage import FolderStorage
     from cskd_pipeline.store import Claims, StoreReader, StoreWriter
     from cskd_pipeline.store.claims import BEAT_S

@@ -30,9 +30,9 @@ import report
 if TYPE_CHECKING:
     from cskd_pipeline.batch import TrainBatch
     from cskd_pipeline.crops.batch import CropBatch
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.models.teacher import Teacher
     from cskd_pipeline.objectives import Objective
-    from cskd_pipeline.precompute import PrecomputeJob
     from cskd_pipeline.replay import TargetProvider
 
 BATCHES = 4
@@ -73,10 +73,10 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
 
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
+    from cskd_pipeline.labelling import PrecomputeJob
+    from cskd_pipeline.labelling.job import compute
     from cskd_pipeline.labels import HardEncoding
     from cskd_pipeline.loading import CropLoader, block_batches
-    from cskd_pipeline.precompute import PrecomputeJob
-    from cskd_pipeline.precompute.job import compute
     from cskd_pipeline.store import StoreWriter
 
     index = open_split(arguments.data, "train")
@@ -180,8 +180,8 @@ class Steps:
 
         from cskd_pipeline.models.student import create_student
         from cskd_pipeline.models.timm_model import normalisation
-        from cskd_pipeline.train import TrainConfig
-        from cskd_pipeline.train.learner import Learner
+        from cskd_pipeline.training import TrainConfig
+        from cskd_pipeline.training.learner import Learner
 
         self.device = torch.device(arguments.device)
         student = create_student(

@@ -70,7 +70,7 @@ def evaluate(
     """
     from cskd_pipeline.data import open_index
     from cskd_pipeline.errors import UsageError
-    from cskd_pipeline.evaluate import evaluate as run
+    from cskd_pipeline.evaluation import evaluate as run
     from cskd_pipeline.loading import EvaluationSet
     from cskd_pipeline.models.timm_model import normalisation
     from cskd_pipeline.runtime.device import choose_device

@@ -100,9 +100,9 @@ def precompute(
         --teacher resnet50 --teacher-weights teacher.safetensors \\
         --seeds 0:30 --out labels.zarr
     """
+    from cskd_pipeline.labelling import precompute as run
+    from cskd_pipeline.labelling import warn_of_gap
     from cskd_pipeline.loading import killed_workers_named
-    from cskd_pipeline.precompute import precompute as run
-    from cskd_pipeline.precompute import warn_of_gap
     from cskd_pipeline.runtime.launcher import launched_rank
     from cskd_pipeline.seeds import parse_seeds
     from cskd_pipeline.store import StoreReader, summarise

@@ -14,7 +14,7 @@ from .label_targets import make_encodings, stored_settings, target_settings
 from .options import is_index, make_recipe, make_teacher, open_data, require_teacher
 
 if TYPE_CHECKING:
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.store import StoreWriter
 
 DEFAULT_TARGETS = "hard,soft"
@@ -88,7 +88,7 @@ def open_job(
     Raises:
         UsageError, DataError, MismatchError, RetryError: something is wrong with one of them, or with both together.
     """
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import StoreReader, StoreWriter, is_store

@@ -67,7 +67,7 @@ def run_on_ray(
     from cskd_pipeline.storage import open_storage
 
     try:
-        from cskd_pipeline.precompute.ray_engine import precompute_on_ray
+        from cskd_pipeline.labelling.ray_engine import precompute_on_ray
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "ray":
             raise

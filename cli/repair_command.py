@@ -12,7 +12,7 @@ from .options import machine_options, require_context, require_file, say, worker
 from .store_job import source_options, store_job
 
 if TYPE_CHECKING:
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.store import StoreReader
 
 
@@ -38,7 +38,7 @@ def repair(
     store names; give --teacher-weights where they are not timm's own. Blocks that are well are not touched, nor are
     files that are none of the store's. Seeds that were never finished are left to `precompute`.
     """
-    from cskd_pipeline.precompute import repair as run
+    from cskd_pipeline.labelling import repair as run
     from cskd_pipeline.storage import open_storage
 
     if data is None:

@@ -12,7 +12,7 @@ from cskd_pipeline.errors import DataError, MismatchError
 from .options import data_options, make_teacher, open_data, options
 
 if TYPE_CHECKING:
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.store import StoreReader
 
 
@@ -37,7 +37,7 @@ def store_job(
         MismatchError: data or weights are not those that made it.
     """
     from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
 
     header = reader.header

@@ -182,9 +182,9 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     from cskd_pipeline.runtime.device import process_group
     from cskd_pipeline.runtime.ranks import on_first_rank, rank, world_size
     from cskd_pipeline.runtime.stopping import stop_on_signals
-    from cskd_pipeline.train import TrainConfig
-    from cskd_pipeline.train import train as run
-    from cskd_pipeline.train.run_folder import RunFolder
+    from cskd_pipeline.training import TrainConfig
+    from cskd_pipeline.training import train as run
+    from cskd_pipeline.training.run_folder import RunFolder
 
     config = TrainConfig(**{f: options[f] for f, *_ in TRAIN_FIELDS if options[f] is not None})
     objective = _objective(options)
@@ -311,7 +311,7 @@ def _check_request(ctx: click.Context, options: dict[str, Any]) -> None:
     """Nothing, if the options agree with one another: all that can be told before data is read or a model is built."""
     from cskd_pipeline.models.student.create import resolve_name
     from cskd_pipeline.replay import Canary
-    from cskd_pipeline.train.trackers import require_trackers
+    from cskd_pipeline.training.trackers import require_trackers
 
     if options["labels"] is not None:
         if options["teacher"]:
@@ -352,7 +352,7 @@ def _objective(options: dict[str, Any]) -> Objective:
 def _targets(options: dict[str, Any], objective: Objective, epochs: int, device: torch.device) -> _Supply:
     from cskd_pipeline.replay import NoTargets
     from cskd_pipeline.seeds import parse_seeds
-    from cskd_pipeline.train import RunFolder
+    from cskd_pipeline.training import RunFolder
 
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
     if seeds is None and options["resume"]:  # its own, though the store may have got more since

@@ -102,7 +102,7 @@ def open_model(
 
 def _run_settings(file: Path) -> dict[str, Any]:
     """Size and crop_pct that the run beside the file evaluated with; empty where there is no run."""
-    from cskd_pipeline.train import RunFolder
+    from cskd_pipeline.training import RunFolder
 
     extra = RunFolder(file.parent).settings().get("extra", {})
     return {"size": extra.get("recipe", {}).get("size"), "crop_pct": extra.get("crop_pct")}

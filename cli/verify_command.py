@@ -23,7 +23,7 @@ from .options import (
 from .store_job import source_options, store_job
 
 if TYPE_CHECKING:
-    from cskd_pipeline.precompute import PrecomputeJob
+    from cskd_pipeline.labelling import PrecomputeJob
     from cskd_pipeline.store import StoreReader
 
 
@@ -93,7 +93,7 @@ def verify(
             "--allow-incomplete lets them pass)"
         )
     if job is not None and not bad:
-        from cskd_pipeline.precompute import recompute
+        from cskd_pipeline.labelling import recompute
 
         say(f"recomputing about {crops} crops with {job.teacher.spec.model}")
         again = recompute(job, reader, crops=crops, key=key, workers=processes)
@@ -122,7 +122,7 @@ def verify(
 
 def _elsewhere(reader: StoreReader, job: PrecomputeJob) -> str:
     """What is not as it was when the store was written, and may explain a difference."""
-    from cskd_pipeline.precompute.versions import versions
+    from cskd_pipeline.labelling.versions import versions
     from cskd_pipeline.store import summarise
 
     now = versions(job.teacher.device)

@@ -29,7 +29,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         seen.update(settings, config=config)
         raise StoppedError("as far as this test goes")
 
-    monkeypatch.setattr("cskd_pipeline.train.train", instead)
+    monkeypatch.setattr("cskd_pipeline.training.train", instead)
     yield seen
 
 
@@ -130,10 +130,10 @@ def test_inspect_shows_the_fidelity_of_few_seeds_and_the_mean_of_many(
 def test_verify_notices_hard_targets_that_are_not_the_argmax(
     store: Path, toy: Path, command: Any, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cskd_pipeline.precompute import Recomputed
+    from cskd_pipeline.labelling import Recomputed
 
     again = Recomputed(16, [], {"hard": {"crops": 16, "agreement": 0.9999}})
-    monkeypatch.setattr("cskd_pipeline.precompute.recompute", lambda *_, **__: again)
+    monkeypatch.setattr("cskd_pipeline.labelling.recompute", lambda *_, **__: again)
     outcome = command(
         *["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
     )

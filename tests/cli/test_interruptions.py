@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.store import StoreWriter
-from cskd_pipeline.train.learner import Learner
+from cskd_pipeline.training.learner import Learner
 
 
 def failing_after(times: int, original: Any, failure: Any) -> Any:

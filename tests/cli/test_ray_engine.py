@@ -54,7 +54,7 @@ def test_options_of_ray_are_refused_without_it(
 
 
 def test_ray_that_is_not_installed_is_named(command: Any, on_ray: list[object], monkeypatch: Any) -> None:
-    monkeypatch.delitem(sys.modules, "cskd_pipeline.precompute.ray_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "cskd_pipeline.labelling.ray_engine", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     outcome = command(*on_ray)
     assert outcome.code == 2

@@ -207,9 +207,9 @@ def test_a_claim_that_a_writer_elsewhere_left_behind_does_not_stop_a_repair(
         (store / folder).mkdir(exist_ok=True)
         (store / folder / f"{name}.json").write_text(json.dumps({**content, "unix_time": 0}))
     flip(store / "seed-000000/hard/c/1/0")
-    module = sys.modules["cskd_pipeline.precompute.repair"]  # the package has a function of this name
+    module = sys.modules["cskd_pipeline.labelling.repair"]  # the package has a function of this name
     monkeypatch.setattr(module, "POLL_S", 0.05)
-    monkeypatch.setattr("cskd_pipeline.precompute.units.POLL_S", 0.05)
+    monkeypatch.setattr("cskd_pipeline.labelling.units.POLL_S", 0.05)
     short = functools.partial(Claims, beat_s=0.05, expiry_s=0.3)
     monkeypatch.setattr(module, "Claims", short)
     mended = command("repair", store, *source)

@@ -18,10 +18,10 @@ from cskd_pipeline.objectives.objective import MODES
 from cskd_pipeline.objectives.registry import OBJECTIVES
 from cskd_pipeline.objectives.schedules import SCHEDULES
 from cskd_pipeline.presets import PRESETS
-from cskd_pipeline.train import TrainConfig
-from cskd_pipeline.train.config import PRECISIONS
-from cskd_pipeline.train.config import SCHEDULERS as LR_SCHEDULERS
-from cskd_pipeline.train.trackers import TRACKERS
+from cskd_pipeline.training import TrainConfig
+from cskd_pipeline.training.config import PRECISIONS
+from cskd_pipeline.training.config import SCHEDULERS as LR_SCHEDULERS
+from cskd_pipeline.training.trackers import TRACKERS
 
 
 def option(command: str, name: str) -> click.Option:

@@ -12,9 +12,9 @@ import torch
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import open_split
 from cskd_pipeline.data.shapes import write_shapes
+from cskd_pipeline.labelling import PrecomputeJob, precompute
 from cskd_pipeline.labels import HardEncoding, SoftEncoding
 from cskd_pipeline.models.teacher import load_teacher
-from cskd_pipeline.precompute import PrecomputeJob, precompute
 from cskd_pipeline.store import StoreWriter
 
 IMAGES, BLOCK, GROUP, SIZE, CLASSES = 1000, 128, 64, 32, 16

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cskd_pipeline.labelling.job import PrecomputeJob
 from cskd_pipeline.loading import CropLoader, block_batches
-from cskd_pipeline.precompute.job import PrecomputeJob
 
 ROUNDING: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2})
 """Gap that rounding alone can make, as a share of the largest logit, by precision of the forward pass."""

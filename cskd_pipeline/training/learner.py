@@ -17,9 +17,9 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective
 from cskd_pipeline.runtime.ranks import rank, sum_over_ranks, world_size
-from cskd_pipeline.train.config import PRECISIONS, TrainConfig
-from cskd_pipeline.train.optimization import create_optimizer, create_scheduler
-from cskd_pipeline.train.randomness import seed_micro_step
+from cskd_pipeline.training.config import PRECISIONS, TrainConfig
+from cskd_pipeline.training.optimization import create_optimizer, create_scheduler
+from cskd_pipeline.training.randomness import seed_micro_step
 
 
 class NonFiniteError(DataError):

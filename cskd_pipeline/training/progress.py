@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cskd_pipeline.batch import TrainBatch
-from cskd_pipeline.train.summary import Best
+from cskd_pipeline.training.summary import Best
 
 
 @dataclasses.dataclass(slots=True)

@@ -19,7 +19,7 @@ from cskd_pipeline.checkpoint import load_state, read_metadata
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
 from cskd_pipeline.models.weights import load_weights
 from cskd_pipeline.objectives import create_objective
-from cskd_pipeline.train import TrainConfig
+from cskd_pipeline.training import TrainConfig
 
 MICRO_BATCHES = 3 * 3 * 2
 
@@ -82,7 +82,7 @@ def test_a_run_stopped_after_every_update_still_ends_in_the_same_bits(whole: Pat
 def test_a_run_killed_while_it_saves_or_evaluates_resumes_to_the_same_bits(
     moment: str, count: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cskd_pipeline.train import run as saving
+    from cskd_pipeline.training import run as saving
 
     act, countdown = getattr(saving, moment), Countdown(count)
 

@@ -14,13 +14,13 @@ from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective, objective_to_json
 from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
 from cskd_pipeline.runtime.stopping import never
-from cskd_pipeline.train.config import TrainConfig
-from cskd_pipeline.train.learner import Learner
-from cskd_pipeline.train.run import EvaluationBatches, Run
-from cskd_pipeline.train.run_folder import RunFolder
-from cskd_pipeline.train.source import EpochSource
-from cskd_pipeline.train.summary import TrainSummary
-from cskd_pipeline.train.trackers import create_trackers, require_trackers
+from cskd_pipeline.training.config import TrainConfig
+from cskd_pipeline.training.learner import Learner
+from cskd_pipeline.training.run import EvaluationBatches, Run
+from cskd_pipeline.training.run_folder import RunFolder
+from cskd_pipeline.training.source import EpochSource
+from cskd_pipeline.training.summary import TrainSummary
+from cskd_pipeline.training.trackers import create_trackers, require_trackers
 
 
 def train(

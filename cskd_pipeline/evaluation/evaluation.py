@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.evaluate.heads import HEADS, combined_heads
-from cskd_pipeline.evaluate.score import Score
+from cskd_pipeline.evaluation.heads import HEADS, combined_heads
+from cskd_pipeline.evaluation.score import Score
 from cskd_pipeline.runtime.ranks import copy_buffers_from_first, sum_over_ranks
 
 _TOP = 5

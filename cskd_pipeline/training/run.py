@@ -20,18 +20,18 @@ from tqdm import tqdm
 
 from cskd_pipeline.checkpoint import load_state, save_model, save_state
 from cskd_pipeline.errors import DataError, StoppedError
-from cskd_pipeline.evaluate import Score, evaluate
+from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import Student, plain_state_dict
 from cskd_pipeline.objectives import Objective, objective_to_json
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.ranks import any_rank, on_first_rank
-from cskd_pipeline.train.config import TrainConfig
-from cskd_pipeline.train.learner import Learner, NonFiniteError
-from cskd_pipeline.train.progress import Progress, TimedBatches
-from cskd_pipeline.train.run_folder import RunFolder
-from cskd_pipeline.train.source import EpochSource
-from cskd_pipeline.train.summary import TrainSummary, improved
-from cskd_pipeline.train.trackers import Tracker
+from cskd_pipeline.training.config import TrainConfig
+from cskd_pipeline.training.learner import Learner, NonFiniteError
+from cskd_pipeline.training.progress import Progress, TimedBatches
+from cskd_pipeline.training.run_folder import RunFolder
+from cskd_pipeline.training.source import EpochSource
+from cskd_pipeline.training.summary import TrainSummary, improved
+from cskd_pipeline.training.trackers import Tracker
 
 DATA_BOUND = 0.2
 """The share of an epoch spent waiting for data above which the user is told what to do."""

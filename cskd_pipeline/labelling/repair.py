@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.precompute.job import PrecomputeJob, work
-from cskd_pipeline.precompute.units import POLL_S, ClaimedUnits, Unit
+from cskd_pipeline.labelling.job import PrecomputeJob, work
+from cskd_pipeline.labelling.units import POLL_S, ClaimedUnits, Unit
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import (

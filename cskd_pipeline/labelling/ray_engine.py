@@ -25,12 +25,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
+from cskd_pipeline.labelling.actor_plan import ActorPlan, plan_actors
+from cskd_pipeline.labelling.gap import warn_of_gap
+from cskd_pipeline.labelling.job import PrecomputeJob, work
+from cskd_pipeline.labelling.unit_queue import QueuedUnits, UnitQueue
+from cskd_pipeline.labelling.units import Unit
 from cskd_pipeline.loading import killed_workers_named
-from cskd_pipeline.precompute.actor_plan import ActorPlan, plan_actors
-from cskd_pipeline.precompute.gap import warn_of_gap
-from cskd_pipeline.precompute.job import PrecomputeJob, work
-from cskd_pipeline.precompute.unit_queue import QueuedUnits, UnitQueue
-from cskd_pipeline.precompute.units import Unit
 from cskd_pipeline.runtime.process_name import process_name
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage

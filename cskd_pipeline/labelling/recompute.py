@@ -8,11 +8,11 @@ import math
 import numpy as np
 
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.labelling.fidelity import measure
+from cskd_pipeline.labelling.job import PrecomputeJob
+from cskd_pipeline.labelling.units import Unit
 from cskd_pipeline.loading import CropLoader, block_batches
 from cskd_pipeline.loading.order import order_key, permutation, sample_batches
-from cskd_pipeline.precompute.fidelity import measure
-from cskd_pipeline.precompute.job import PrecomputeJob
-from cskd_pipeline.precompute.units import Unit
 from cskd_pipeline.store import Fidelity, StoreReader, mean_fidelity
 
 

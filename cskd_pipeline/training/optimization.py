@@ -11,7 +11,7 @@ from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.record import require_choice
-from cskd_pipeline.train.config import TrainConfig
+from cskd_pipeline.training.config import TrainConfig
 
 
 class Scheduler(Protocol):

@@ -18,13 +18,13 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import StoppedError, UsageError
+from cskd_pipeline.labelling.fidelity import measure
+from cskd_pipeline.labelling.units import ClaimedUnits, Unit, Units
+from cskd_pipeline.labelling.versions import versions
 from cskd_pipeline.labels import Encoding, Records, encodings_to_json
 from cskd_pipeline.loading import CropLoader, block_batches
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.models.teacher import Teacher
-from cskd_pipeline.precompute.fidelity import measure
-from cskd_pipeline.precompute.units import ClaimedUnits, Unit, Units
-from cskd_pipeline.precompute.versions import versions
 from cskd_pipeline.runtime.ahead import ahead
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block

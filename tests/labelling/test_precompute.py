@@ -15,11 +15,11 @@ import torch
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import open_split
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
+from cskd_pipeline.labelling import PrecomputeJob, precompute, recompute, warn_of_gap
 from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, SoftEncoding
 from cskd_pipeline.loading import CropLoader
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.models.teacher import Teacher, load_teacher
-from cskd_pipeline.precompute import PrecomputeJob, precompute, recompute, warn_of_gap
 from cskd_pipeline.seeds import parse_seeds
 from cskd_pipeline.store import Claims, LostClaimError, StoreReader, StoreWriter, summarise
 from cskd_pipeline.store.commit import Commit

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cskd_pipeline.errors import UsageError
+from cskd_pipeline.labelling.units import ClaimedUnits, Unit
 from cskd_pipeline.labels import FullEncoding, encodings_to_json
-from cskd_pipeline.precompute.units import ClaimedUnits, Unit
 from cskd_pipeline.runtime.launcher import Rank, launched_rank
 from cskd_pipeline.store import Claims, StoreHeader, StoreReader, StoreWriter
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.precompute.actor_plan import ActorPlan, plan_actors
+from cskd_pipeline.labelling.actor_plan import ActorPlan, plan_actors
 
 GPUS = {"CPU": 32.0, "GPU": 4.0}
 HEAD = {"CPU": 4.0, "memory": 1e9}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from cskd_pipeline.labelling.unit_queue import QueuedUnits, UnitQueue
+from cskd_pipeline.labelling.units import Unit
 from cskd_pipeline.labels import FullEncoding, encodings_to_json
-from cskd_pipeline.precompute.unit_queue import QueuedUnits, UnitQueue
-from cskd_pipeline.precompute.units import Unit
 from cskd_pipeline.store import Claims, StoreHeader, StoreReader, StoreWriter
 from cskd_pipeline.store.claims import forget_writer, list_claims
 

@@ -24,15 +24,15 @@ from torch import Tensor
 from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.checkpoint import read_metadata, save_state
 from cskd_pipeline.errors import DataError, RetryError, StoppedError, UsageError
-from cskd_pipeline.evaluate import Score, evaluate
+from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import StudentSpec, create_student
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.presets import PRESETS, find_preset
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.stopping import stop_on_signals
-from cskd_pipeline.train import Best, TrainConfig
-from cskd_pipeline.train.learner import Learner
-from cskd_pipeline.train.summary import improved
+from cskd_pipeline.training import Best, TrainConfig
+from cskd_pipeline.training.learner import Learner
+from cskd_pipeline.training.summary import improved
 
 CALM = dataclasses.replace(CONFIG, drop_path=0.0, accumulation=1)
 
@@ -211,7 +211,7 @@ def test_a_source_that_ends_early_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_the_run_with_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cskd_pipeline.train import run as saving
+    from cskd_pipeline.training import run as saving
 
     saves = Countdown(1)
 

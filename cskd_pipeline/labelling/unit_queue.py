@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol
 
-from cskd_pipeline.precompute.units import POLL_S, Unit
+from cskd_pipeline.labelling.units import POLL_S, Unit
 from cskd_pipeline.store import Claims, StoreWriter
 from cskd_pipeline.store.claims import HANG_S
 

@@ -14,7 +14,7 @@ from cskd_pipeline.batch import MixedLabels, Targets, TrainBatch
 from cskd_pipeline.models.student import create_student
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.runtime.ranks import rank, world_size
-from cskd_pipeline.train import TrainConfig, TrainSummary, train
+from cskd_pipeline.training import TrainConfig, TrainSummary, train
 
 torch.set_num_threads(1)  # the tensors are too small for more
 

@@ -1,7 +1,0 @@
-"""Evaluation: exact scores of every way of combining a student's heads, over all ranks."""
-
-from cskd_pipeline.evaluate.evaluation import evaluate
-from cskd_pipeline.evaluate.heads import HEADS, combined_heads
-from cskd_pipeline.evaluate.score import Score
-
-__all__ = ["HEADS", "Score", "combined_heads", "evaluate"]
