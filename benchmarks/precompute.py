@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import report
 
 if TYPE_CHECKING:
-    from cskd_pipeline.labelling import PrecomputeJob
+    from cskd_pipeline.labelling.job import PrecomputeJob
 
 Row = dict[str, Any]
 
@@ -59,7 +59,7 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
 
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
-    from cskd_pipeline.labelling import PrecomputeJob
+    from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.labels import encodings_from_json
 
     index = open_split(arguments.data, "train")

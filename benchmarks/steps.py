@@ -30,8 +30,8 @@ import report
 if TYPE_CHECKING:
     from cskd_pipeline.batch import TrainBatch
     from cskd_pipeline.crops.batch import CropBatch
-    from cskd_pipeline.labelling import PrecomputeJob
-    from cskd_pipeline.models.teacher import Teacher
+    from cskd_pipeline.labelling.job import PrecomputeJob
+    from cskd_pipeline.models.teacher.teacher import Teacher
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import TargetProvider
 
@@ -73,8 +73,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
 
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
-    from cskd_pipeline.labelling import PrecomputeJob
-    from cskd_pipeline.labelling.job import compute
+    from cskd_pipeline.labelling.job import PrecomputeJob, compute
     from cskd_pipeline.labels import HardEncoding
     from cskd_pipeline.loading import CropLoader, block_batches
     from cskd_pipeline.store import StoreWriter
@@ -102,7 +101,7 @@ def random_teacher(name: str, folder: Path, *, classes: int, arguments: argparse
     import torch
     from safetensors.torch import save_file
 
-    from cskd_pipeline.models.teacher import load_teacher
+    from cskd_pipeline.models.teacher.load import load_teacher
 
     torch.manual_seed(0)
     weights = folder / "teacher.safetensors"
@@ -121,7 +120,7 @@ def compare(
     name: str, job: PrecomputeJob, batches: list[CropBatch], store: Path, arguments: argparse.Namespace
 ) -> list[Row]:
     """One row a mode. All modes take turns, step by step, so that a busy moment hits them alike."""
-    from cskd_pipeline.models.teacher import LiveTargets
+    from cskd_pipeline.models.teacher.live import LiveTargets
     from cskd_pipeline.objectives import create_objective
     from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
     from cskd_pipeline.store import StoreReader
@@ -180,7 +179,7 @@ class Steps:
 
         from cskd_pipeline.models.student import create_student
         from cskd_pipeline.models.timm_model import normalisation
-        from cskd_pipeline.training import TrainConfig
+        from cskd_pipeline.training.config import TrainConfig
         from cskd_pipeline.training.learner import Learner
 
         self.device = torch.device(arguments.device)

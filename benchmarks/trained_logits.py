@@ -19,7 +19,7 @@ from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import SampleIndex, open_split
 from cskd_pipeline.loading import CropLoader
 from cskd_pipeline.loading.order import sample_batches
-from cskd_pipeline.models.teacher import load_teacher
+from cskd_pipeline.models.teacher.load import load_teacher
 
 SIZE = 56
 NETWORK = "resnet10t"

@@ -14,17 +14,17 @@ import click
 import cskd_pipeline
 from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
 
-from .demo_command import demo
-from .eval_command import evaluate
-from .export_command import export
-from .export_labels_command import export_labels
-from .index_command import index
-from .inspect_command import inspect
-from .precompute_command import precompute
-from .repair_command import repair
-from .status_command import status
-from .train_command import train
-from .verify_command import verify
+from .demo import demo
+from .eval import evaluate
+from .export import export
+from .export_labels import export_labels
+from .index import index
+from .inspect import inspect
+from .precompute import precompute
+from .repair import repair
+from .status import status
+from .train import train
+from .verify import verify
 
 _STORAGE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}

@@ -22,7 +22,7 @@ from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import open_split
 from cskd_pipeline.labels import HardEncoding, SoftEncoding
 from cskd_pipeline.loading import CropLoader, block_batches
-from cskd_pipeline.models.teacher import load_teacher
+from cskd_pipeline.models.teacher.load import load_teacher
 
 
 def main() -> None:

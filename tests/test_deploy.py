@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from cskd_pipeline_cli.main import main
-from cskd_pipeline_cli.precompute_command import precompute
+from cskd_pipeline_cli.precompute import precompute
 
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, StoppedError, UsageError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import CropRecipe
@@ -24,7 +22,8 @@ from cskd_pipeline.labelling.versions import versions
 from cskd_pipeline.labels import Encoding, Records, encodings_to_json
 from cskd_pipeline.loading import CropLoader, block_batches
 from cskd_pipeline.loading.order import Batch
-from cskd_pipeline.models.teacher import Teacher
+from cskd_pipeline.models.teacher.teacher import Teacher
+from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runtime.ahead import ahead
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
@@ -84,7 +83,7 @@ def precompute(
     augment: bool = True,
     rank: int = 0,
     world: int = 1,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    watch: Watch = silent,
 ) -> int:
     """Have every block of these seeds computed and committed, by this process or others; returns crops made here.
 
@@ -97,7 +96,7 @@ def precompute(
         workers: processes that make crops.
         augment: have them do RandAugment; else the teacher's device does it.
         rank, world: number of this process and of all, so that they begin in different places.
-        report: told what is going on.
+        watch: told how far the work is.
 
     Raises:
         StoppedError: interrupted; committed blocks are kept.
@@ -109,8 +108,8 @@ def precompute(
         units = ClaimedUnits(writer, claims, seeds, rank=rank, world=world)
         left, total = units.left(), len(seeds) * writer.header.blocks
         if left < total:
-            report(f"{total - left} of {total} blocks are committed already; {left} to do")
-        done = work(job, writer, units, workers=workers, augment=augment, report=report)
+            watch(f"{total - left} of {total} blocks are committed already; {left} to do")
+        done = work(job, writer, units, workers=workers, augment=augment, watch=watch)
         claims.clear_dead()
         return done
 
@@ -122,7 +121,7 @@ def work(
     *,
     workers: int,
     augment: bool = True,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    watch: Watch = silent,
 ) -> int:
     """Compute and commit units until there is none left; returns how many crops this process made.
 
@@ -143,17 +142,18 @@ def work(
         try:
             new = future.result()
         except LostClaimError:
-            report(f"seed {unit[0]} block {unit[1]} went to another process: this one was not heard of for too long")
+            watch(f"seed {unit[0]} block {unit[1]} went to another process: this one was not heard of for too long")
             new = False
         crops = len(header.rows(unit[1]))
         units.done(unit, crops)
         done, committed = done + crops, committed + int(new)
-        if bar.disable and new:
+        if new:
             seconds, left = time.perf_counter() - began, units.left()
             by_all = max(1, left_before - left)
-            report(
-                f"seed {unit[0]} block {unit[1] + 1}/{header.blocks} committed, {done / seconds:,.0f} crops/s, "
-                f"{left:,} blocks left, {left * seconds / by_all:,.0f} s to go"
+            advance(
+                0,
+                note=f"seed {unit[0]} block {unit[1] + 1}/{header.blocks} committed, {done / seconds:,.0f} crops/s, "
+                f"{left:,} blocks left, {left * seconds / by_all:,.0f} s to go",
             )
 
     def write(made: Block) -> bool:
@@ -166,14 +166,15 @@ def work(
             confirm=lambda: units.confirm(made.unit),
         )
 
-    def advance(crops: int) -> None:
-        bar.update(crops)
+    made_crops, total = 0, left_before * header.block
+
+    def advance(crops: int, *, note: str = "") -> None:
+        nonlocal made_crops
+        made_crops += crops
+        watch(Progress("precompute", made_crops, total, "crop", note=note))
         units.progress(crops)
 
-    with (
-        tqdm(total=left_before * header.block, unit="crop", unit_scale=True, disable=None, file=sys.stderr) as bar,
-        ThreadPoolExecutor(1) as thread,
-    ):
+    with ThreadPoolExecutor(1) as thread:
         try:
             waiting = False
             while True:
@@ -186,7 +187,7 @@ def work(
                     return done
                 if not waiting and units.left():
                     waiting = True
-                    report(f"other processes are at work on the last blocks ({units.left()}); waiting for them")
+                    watch(f"other processes are at work on the last blocks ({units.left()}); waiting for them")
         except KeyboardInterrupt:
             settle()
             raise StoppedError(

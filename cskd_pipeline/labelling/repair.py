@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import CskdError, DataError
 from cskd_pipeline.labelling.job import PrecomputeJob, work
 from cskd_pipeline.labelling.units import POLL_S, ClaimedUnits, Unit
+from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import (
@@ -47,10 +47,10 @@ class Repaired:
 
 def repair(
     storage: Storage,
-    make_job: Callable[[StoreReader], PrecomputeJob] | None,
+    make_job: Callable[[StoreReader], PrecomputeJob],
     *,
     workers: int,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    watch: Watch = silent,
 ) -> Repaired:
     """Make what is bad in a store well again.
 
@@ -59,12 +59,12 @@ def repair(
 
     Args:
         storage: where the store lies.
-        make_job: gives what made the store; None where that is not at hand, and only attributes can be mended.
+        make_job: gives what made the store; called only where blocks are bad.
         workers: processes that make crops.
-        report: told what is going on.
+        watch: told how far the work is.
 
     Raises:
-        DataError: there is no store, or blocks are bad and `make_job` is None, or the repair did not help.
+        DataError: there is no store, or the repair did not help.
         MismatchError: the job is not the one that made the store.
         StoppedError, RetryError: as `precompute`.
     """
@@ -76,15 +76,16 @@ def repair(
     units = sorted(bad | {(seed, block) for seed, blocks in begun_blocks(reader).items() for block in blocks})
     crops = 0
     if units:
-        if make_job is None:
-            done = f"{len(rewritten)} attribute files were written anew; " if rewritten else ""
-            raise DataError(
-                f"{done}{len(units)} blocks of {reader.path} must be computed again (seed and block: {_some(units)}); "
-                "give --data and --teacher-weights, what the store was made of"
-            )
-        job = make_job(reader)
-        report(f"computing {len(units)} blocks again (seed and block: {_some(units)})")
-        crops = _remake(job, StoreWriter(storage, reader.header), reader, units, workers=workers, report=report)
+        try:
+            job = make_job(reader)
+        except CskdError as error:
+            done = f"{len(rewritten)} attribute files were written again; " if rewritten else ""
+            raise type(error)(
+                f"{done}{len(units)} blocks of {reader.path} must be computed again (seed and block: {_some(units)}), "
+                f"but {error}"
+            ) from error
+        watch(f"computing {len(units)} blocks again (seed and block: {_some(units)})")
+        crops = _remake(job, StoreWriter(storage, reader.header), reader, units, workers=workers, watch=watch)
     reader = StoreReader(storage)
     tree = [*check_tree(reader)]
     left = [file for unit in units for file in check_block(reader, *unit)]
@@ -101,7 +102,7 @@ def _remake(
     units: list[Unit],
     *,
     workers: int,
-    report: Callable[[str], None],
+    watch: Watch,
 ) -> int:
     seeds = sorted({seed for seed, _ in units})
     with Claims(writer.storage, seeds=format_seeds(seeds)) as claims:
@@ -113,7 +114,7 @@ def _remake(
                 claims.clear_dead()
                 time.sleep(POLL_S)
         queue = ClaimedUnits(writer, claims, seeds, only=set(units))
-        return work(job, writer, queue, workers=workers, report=report)
+        return work(job, writer, queue, workers=workers, watch=watch)
 
 
 def _forgotten(writer: StoreWriter, reader: StoreReader, claims: Claims, unit: Unit) -> bool:

@@ -51,7 +51,23 @@ def refuse_settled(args: Mapping[str, Any], *, option: str) -> None:
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation, per channel in 0..1, that the model's input is normalised with."""
-    config: Any = model.pretrained_cfg
+    """Mean and standard deviation, per channel in 0..1, that the input of a timm model is normalised with.
+
+    Args:
+        model: a model of timm, as it is, as the `model` of a student, or wrapped for several GPUs.
+
+    Raises:
+        UsageError: it does not say how.
+    """
+    inner = model
+    while not hasattr(inner, "pretrained_cfg"):
+        wrapped = getattr(inner, "module", None) or getattr(inner, "model", None)
+        if not isinstance(wrapped, nn.Module):
+            raise UsageError(
+                f"{type(model).__name__} does not say how its input is normalised; give it a pretrained_cfg with mean "
+                "and std, as timm's models have"
+            )
+        inner = wrapped
+    config: Any = inner.pretrained_cfg
     mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
     return mean, std

@@ -1,7 +1,8 @@
 """The crops of an epoch again, each with its targets: stored ones, or a teacher's beside."""
 
 from cskd_pipeline.replay.canary import Canary
+from cskd_pipeline.replay.loader import ReplayLoader
 from cskd_pipeline.replay.source import NoTargets, ReplaySource, TargetProvider
 from cskd_pipeline.replay.stored import StoredTargets
 
-__all__ = ["Canary", "NoTargets", "ReplaySource", "StoredTargets", "TargetProvider"]
+__all__ = ["Canary", "NoTargets", "ReplayLoader", "ReplaySource", "StoredTargets", "TargetProvider"]

@@ -1,4 +1,4 @@
-"""Joining the process group that torchrun prepared."""
+"""The device of this process, and the process group that a launcher prepared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from cskd_pipeline.errors import StoppedError, UsageError
 
@@ -57,6 +58,11 @@ def choose_device(name: str | None) -> torch.device:
         raise UsageError(f"device {device} does not exist: {torch.cuda.device_count()} GPUs found; give --device cpu")
     torch.cuda.set_device(device)
     return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are."""
+    return next((value.device for value in module.parameters()), torch.device("cpu"))
 
 
 def _local_gpu() -> int:

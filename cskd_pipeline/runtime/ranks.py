@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +23,11 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def launched_as_first() -> bool:
+    """Whether this is the process whose result is printed, also after the process group has been left."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

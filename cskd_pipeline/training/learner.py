@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,9 +18,14 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective
 from cskd_pipeline.runtime.ranks import rank, sum_over_ranks, world_size
-from cskd_pipeline.training.config import PRECISIONS, TrainConfig
+from cskd_pipeline.training.config import TrainConfig
 from cskd_pipeline.training.optimization import create_optimizer, create_scheduler
 from cskd_pipeline.training.randomness import seed_micro_step
+
+PRECISIONS: Mapping[str, torch.dtype | None] = MappingProxyType(
+    {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
+"""dtype of the forward pass under autocast; weights, losses and optimizer are fp32 in all of them."""
 
 
 class NonFiniteError(DataError):

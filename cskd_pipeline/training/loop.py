@@ -12,9 +12,11 @@ import torch
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective, objective_to_json
+from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
 from cskd_pipeline.runtime.stopping import never
 from cskd_pipeline.training.config import TrainConfig
+from cskd_pipeline.training.inputs import RunInputs
 from cskd_pipeline.training.learner import Learner
 from cskd_pipeline.training.run import EvaluationBatches, Run
 from cskd_pipeline.training.run_folder import RunFolder
@@ -34,10 +36,10 @@ def train(
     evaluation: EvaluationBatches | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = never,
-    extra: Mapping[str, Any] | None = None,
+    inputs: RunInputs | None = None,
     notes: Mapping[str, Any] | None = None,
     trackers: tuple[str, ...] = (),
-    progress: bool = True,
+    watch: Watch = silent,
 ) -> TrainSummary:
     """Train `student` to the end of the last epoch; files go to `run_folder` (see `run_folder`).
 
@@ -54,10 +56,10 @@ def train(
         evaluation: called for every evaluation, gives this rank's (pixels_B3SS fp32, labels_B int64).
         resume: go on from the last checkpoint, or start if there is none.
         stop: asked after every update; True on any rank ends the run with a checkpoint.
-        extra: JSON values that identify the data (store, recipe, digests); a resumed run must give the same.
+        inputs: what the run trains on; a resumed run must give the same.
         notes: JSON values to record that may change when the run is resumed (workers, versions).
         trackers: names of `trackers.TRACKERS` to mirror the metrics to.
-        progress: show a bar and a line an epoch on stderr (first rank only).
+        watch: told how far the run is, on the first rank only.
 
     Raises:
         UsageError: the folder is taken, or settings contradict each other.
@@ -84,7 +86,7 @@ def train(
         "student": student.spec.to_json(),
         "objective": objective_to_json(objective),
         "train": config.to_json(),
-        "extra": dict(extra or {}),
+        "extra": {} if inputs is None else inputs.to_json(),  # the key of run folders since 0.1.0
         "notes": {**(notes or {}), "device": str(device), "ranks": world_size()},
     }
     on_first_rank(lambda: folder.open(settings, resume=resume))
@@ -98,22 +100,22 @@ def train(
         learner=learner,
         updates_per_epoch=updates_per_epoch,
         stop=stop,
-        show=progress and rank() == 0,
+        watch=watch if rank() == 0 else silent,
     )
     restored = folder.state.exists()
     if restored:
         run.restore()
     _require_same_start(run, restored=restored)
-    if run.progress.epoch == config.epochs:
-        run.say(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
+    if run.position.epoch == config.epochs:
+        run.watch(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
         return dataclasses.replace(run.summary(), already_finished=True)
 
     def track() -> None:
-        run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.progress.epoch)
+        run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.position.epoch)
 
     on_first_rank(track)
     try:
-        while run.progress.epoch < config.epochs:
+        while run.position.epoch < config.epochs:
             run.epoch()
     finally:
         for tracker in run.trackers:
@@ -127,7 +129,7 @@ def _require_same_start(run: Run, *, restored: bool) -> None:
     Raises:
         DataError: they did not, on every rank.
     """
-    starts = gather_from_ranks((restored, run.progress.epoch, run.progress.updates_done))
+    starts = gather_from_ranks((restored, run.position.epoch, run.position.updates_done))
     if len(set(starts)) > 1:
         found = ", ".join(
             f"rank {number} {f'at epoch {epoch + 1}, update {done + 1}' if there else 'without a checkpoint'}"

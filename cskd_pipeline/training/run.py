@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cskd_pipeline.checkpoint import load_state, save_model, save_state
 from cskd_pipeline.errors import DataError, StoppedError
 from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import Student, plain_state_dict
 from cskd_pipeline.objectives import Objective, objective_to_json
+from cskd_pipeline.progress import Progress, Watch
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.ranks import any_rank, on_first_rank
 from cskd_pipeline.training.config import TrainConfig
 from cskd_pipeline.training.learner import Learner, NonFiniteError
-from cskd_pipeline.training.progress import Progress, TimedBatches
+from cskd_pipeline.training.position import Position, TimedBatches
 from cskd_pipeline.training.run_folder import RunFolder
 from cskd_pipeline.training.source import EpochSource
 from cskd_pipeline.training.summary import TrainSummary, improved
@@ -45,7 +44,7 @@ class Run:
     """One call of `train`: what its steps share.
 
     Attributes:
-        progress: how far the run has come, from its last checkpoint on.
+        position: how far the run has come, from its last checkpoint on.
         rows: metrics of the finished epochs.
         trackers: who is told every row (first rank only).
     """
@@ -59,23 +58,18 @@ class Run:
     learner: Learner
     updates_per_epoch: int
     stop: Callable[[], bool]
-    show: bool
-    progress: Progress = dataclasses.field(default_factory=Progress)
+    watch: Watch
+    position: Position = dataclasses.field(default_factory=Position)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     trackers: list[Tracker] = dataclasses.field(default_factory=list)
-
-    def say(self, line: str) -> None:
-        """One line on stderr, above the bar."""
-        if self.show:
-            tqdm.write(line, file=sys.stderr)
 
     def summary(self) -> TrainSummary:
         """How far the run has come."""
         return TrainSummary(
             folder=str(self.folder.path),
-            epochs=self.progress.epoch,
-            updates=self.progress.epoch * self.updates_per_epoch + self.progress.updates_done,
-            best=self.progress.best,
+            epochs=self.position.epoch,
+            updates=self.position.epoch * self.updates_per_epoch + self.position.updates_done,
+            best=self.position.best,
         )
 
     def restore(self) -> None:
@@ -86,44 +80,44 @@ class Run:
         """
         state = load_state(self.folder.state)
         try:
-            self.progress = Progress.from_json(state.pop("progress"))
+            self.position = Position.from_json(state.pop("progress"))
             self.learner.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"the checkpoint {self.folder.state} does not fit this run ({str(error).splitlines()[0]}); "
                 "start again in another run folder"
             ) from error
-        self.rows = self.folder.read_metrics(epochs=self.progress.epoch)
-        self.say(
-            f"resuming {self.folder.path} at epoch {self.progress.epoch + 1}, update {self.progress.updates_done + 1}"
+        self.rows = self.folder.read_metrics(epochs=self.position.epoch)
+        self.watch(
+            f"resuming {self.folder.path} at epoch {self.position.epoch + 1}, update {self.position.updates_done + 1}"
         )
 
     def epoch(self) -> None:
         """Go through the epoch at work, from wherever it stands, to its checkpoint."""
-        epoch, epochs = self.progress.epoch, self.config.epochs
+        epoch, epochs = self.position.epoch, self.config.epochs
         last = epoch + 1 == epochs
         ratio_steps = self.objective.ratio_steps(epoch, epochs)
         self._updates(ratio_steps, None if last else self.objective.ratio_steps(epoch + 1, epochs))
         self._require_finite()
-        due = self.config.eval_every and (self.progress.epoch + 1) % self.config.eval_every == 0
+        due = self.config.eval_every and (self.position.epoch + 1) % self.config.eval_every == 0
         scores: Scores = {}
         if self.evaluation is not None and (last or due):
             models = self.learner.models
             scores = evaluate(models, self.evaluation(), device=self.device, autocast=self.learner.autocast)
         row = self._row(ratio_steps, scores)
-        leader = improved(self.progress.best, scores, head=self.objective.primary_head, epoch=self.progress.epoch + 1)
+        leader = improved(self.position.best, scores, head=self.objective.primary_head, epoch=self.position.epoch + 1)
         if leader is not None:
-            self.progress.best = leader
+            self.position.best = leader
             self._save_model("best", self.learner.models[leader.weights])
-        self.progress.next_epoch()
+        self.position.next_epoch()
         self.rows.append(row)
         on_first_rank(lambda: self.folder.write_metrics(self.rows))
-        if last or self.progress.epoch % self.config.checkpoint_every == 0:
+        if last or self.position.epoch % self.config.checkpoint_every == 0:
             self._save()
         on_first_rank(lambda: self._track(row))
-        self.say(_line(row, epochs=self.config.epochs))
+        self.watch(_line(row, epochs=self.config.epochs))
         if row["data_wait_share"] > DATA_BOUND and len(self.rows) == 1:
-            self.say(
+            self.watch(
                 f"training waited {row['data_wait_share']:.0%} of the time for data: give more --workers, or a GPU the "
                 "augmentation (--augment device); docs/performance.md says what else helps"
             )
@@ -136,46 +130,45 @@ class Run:
 
     def _updates(self, ratio_steps: int, next_ratio_steps: int | None) -> None:
         """The remaining updates of the epoch at work."""
-        progress = self.progress
-        if progress.updates_done == self.updates_per_epoch:
+        position = self.position
+        if position.updates_done == self.updates_per_epoch:
             return
         self.learner.student.train()
-        start = progress.updates_done * self.config.accumulation
+        start = position.updates_done * self.config.accumulation
         source = self.source.batches(
-            progress.epoch, start=start, ratio_steps=ratio_steps, next_ratio_steps=next_ratio_steps
+            position.epoch, start=start, ratio_steps=ratio_steps, next_ratio_steps=next_ratio_steps
         )
         batches = TimedBatches(source)
-        bar = tqdm(
-            total=self.updates_per_epoch,
-            initial=progress.updates_done,
-            desc=f"epoch {progress.epoch + 1}/{self.config.epochs}",
-            unit="update",
-            leave=False,
-            disable=None if self.show else True,
-        )
-        with contextlib.closing(batches), bar:
-            while progress.updates_done < self.updates_per_epoch:
+        with contextlib.closing(batches):
+            while position.updates_done < self.updates_per_epoch:
                 began, waited = time.monotonic(), batches.waited_s
                 loss_sum, crops = self._update(batches)
-                progress.updates_done += 1
-                progress.loss_sum += loss_sum
-                progress.crops += crops
-                progress.seconds += time.monotonic() - began
-                progress.waited_s += batches.waited_s - waited
-                bar.update()
-                bar.set_postfix(loss=f"{progress.loss_sum / progress.crops:.4f}", refresh=False)
+                position.updates_done += 1
+                position.loss_sum += loss_sum
+                position.crops += crops
+                position.seconds += time.monotonic() - began
+                position.waited_s += batches.waited_s - waited
+                self.watch(
+                    Progress(
+                        f"epoch {position.epoch + 1}/{self.config.epochs}",
+                        position.updates_done,
+                        self.updates_per_epoch,
+                        "update",
+                        detail=f"loss {position.loss_sum / position.crops:.4f}",
+                    )
+                )
                 self._stop_if_asked()
 
     def _update(self, batches: TimedBatches) -> tuple[float, int]:
-        number = self.progress.epoch * self.updates_per_epoch + self.progress.updates_done
+        number = self.position.epoch * self.updates_per_epoch + self.position.updates_done
         try:
             return self.learner.update(batches, update=number)
         except NonFiniteError as error:
-            at = f"epoch {self.progress.epoch + 1}, update {self.progress.updates_done + 1} of {self.updates_per_epoch}"
+            at = f"epoch {self.position.epoch + 1}, update {self.position.updates_done + 1} of {self.updates_per_epoch}"
             raise self._diverged(error, at=at) from error
         except StopIteration as error:
             raise DataError(
-                f"the data of epoch {self.progress.epoch + 1} ended in update {self.progress.updates_done + 1} of "
+                f"the data of epoch {self.position.epoch + 1} ended in update {self.position.updates_done + 1} of "
                 f"{self.updates_per_epoch}; verify the store"
             ) from error
 
@@ -191,7 +184,7 @@ class Run:
             self._require_finite()
             self._save()
             raise StoppedError(
-                f"stopped at epoch {self.progress.epoch + 1}, update {self.progress.updates_done} of "
+                f"stopped at epoch {self.position.epoch + 1}, update {self.position.updates_done} of "
                 f"{self.updates_per_epoch}; the same command with --resume goes on from there"
             )
 
@@ -206,33 +199,33 @@ class Run:
         """Write the models, and the state last: it is what makes everything before it count."""
         for name, model in self.learner.models.items():
             self._save_model("last" if name == "model" else name, model)
-        state = {**self.learner.state_dict(), "progress": self.progress.to_json()}
+        state = {**self.learner.state_dict(), "progress": self.position.to_json()}
         on_first_rank(lambda: save_state(self.folder.state, state))
 
     def _save_model(self, kind: str, model: Student) -> None:
         metadata: dict[str, Any] = {
             "student": model.spec.to_json(),
             "objective": objective_to_json(self.objective),
-            "epochs": self.progress.epoch,
+            "epochs": self.position.epoch,
         }
-        if kind == "best" and self.progress.best is not None:
-            metadata |= {"best": self.progress.best.to_json(), "epochs": self.progress.best.epoch}
+        if kind == "best" and self.position.best is not None:
+            metadata |= {"best": self.position.best.to_json(), "epochs": self.position.best.epoch}
         on_first_rank(lambda: save_model(self.folder.model(kind), plain_state_dict(model), metadata=metadata))
 
     def _row(self, ratio_steps: int, scores: Scores) -> dict[str, Any]:
-        progress = self.progress
+        position = self.position
         row: dict[str, Any] = {
-            "epoch": progress.epoch + 1,
+            "epoch": position.epoch + 1,
             "lr": self.learner.lr,
             "ratio": ratio_steps / RATIO_STEPS,
-            "train/loss": progress.loss_sum / progress.crops,
+            "train/loss": position.loss_sum / position.crops,
         }
         for weights, by_head in scores.items():
             for head, score in by_head.items():
                 row |= {f"{weights}/{head}/{name}": getattr(score, name) for name in ("top1", "top5", "loss")}
-        row["crops_per_s"] = progress.crops / progress.seconds
-        row["seconds"] = progress.seconds
-        row["data_wait_share"] = progress.waited_s / progress.seconds
+        row["crops_per_s"] = position.crops / position.seconds
+        row["seconds"] = position.seconds
+        row["data_wait_share"] = position.waited_s / position.seconds
         return row
 
 

@@ -9,17 +9,20 @@ RUN/tensorboard, wandb*  of the trackers, where asked for
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
-from cskd_pipeline.storage.durable import write_atomic
+from cskd_pipeline.storage.durable import write_atomic, writing
+from cskd_pipeline.training.inputs import RunInputs
 
-FREE = frozenset({"train.eval_every", "train.checkpoint_every"})
+FREE = frozenset({"train.eval_every", "train.checkpoint_every", "extra.data.name"})
 """Settings that a resumed run may change; so is everything under "notes"."""
 
 
@@ -71,6 +74,18 @@ class RunFolder:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         write_atomic(config, lambda file: file.write(text.encode()))
 
+    def inputs(self) -> RunInputs | None:
+        """What the run trains on; None where none was started, or by a caller with batches of its own.
+
+        Raises:
+            DataError: the stored settings are damaged.
+        """
+        stored = self.settings().get("extra")
+        try:
+            return RunInputs.from_json(stored) if stored else None
+        except (UsageError, TypeError, AttributeError) as error:
+            raise DataError(f"{self.path / 'config.json'} is damaged ({error}); start another run folder") from error
+
     def settings(self) -> dict[str, Any]:
         """What the run was started with; empty where none was started.
 
@@ -104,6 +119,21 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(self.path / "metrics.csv", lambda file: file.write(table.getvalue().encode()))
+
+
+def new_run_folder(name: str, *, parent: Path = Path("runs")) -> Path:
+    """A new, empty folder `parent/NAME-N`, with the first N from 1 on that is free.
+
+    Raises:
+        RetryError: it cannot be created.
+    """
+    with writing(parent):
+        for number in itertools.count(1):
+            folder = parent / f"{name}-{number}"
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+    raise AssertionError
 
 
 def _compare(stored: Mapping[str, Any], given: Mapping[str, Any], *, folder: Path) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs `cskd-pipeline precompute` on a Ray cluster that runs already; all arguments are those of precompute.
 #
-#   deploy/ray/submit.sh --data DATA --teacher resnet50 --seeds 0:30 --out s3://BUCKET/labels.zarr --actors 16
+#   deploy/ray/submit.sh --data DATA --teacher resnet50 --seeds 0:30 --out s3://BUCKET/labels.zarr --tasks 16
 #
 # RAY_API_SERVER_ADDRESS: the cluster's dashboard, by default that of this machine. With `ray up`, first:
 #   ray dashboard deploy/ray/cluster.yaml    # in another terminal: forwards port 8265

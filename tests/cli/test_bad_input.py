@@ -180,7 +180,7 @@ CASES: dict[str, Case] = {
     "teacher: chunk is odd": case(USAGE, "chunk", "even", "15")(precompute("--chunk", "15")),
     "teacher: settings without one": case(USAGE, "--teacher-arg", "without --teacher")(train("--teacher-arg", "a=1")),
     # --- data
-    "data: none": case(USAGE, "--data")(lambda s: ["precompute", "--out", s.out]),
+    "data: none": case(USAGE, "--data", "--labels")(lambda s: ["train", "--out", s.out]),
     "data: empty text": case(USAGE, "empty", "give")(train("--data", "")),
     "data: unknown name": case(USAGE, "'imagenete'", "did you mean 'imagenette'", "cifar10")(
         train("--data", "imagenete")
@@ -249,7 +249,6 @@ CASES: dict[str, Case] = {
         ]
     ),
     "labels: scratch is a file": case(USAGE, "scratch")(lambda s: [*stored()(s), "--scratch", s.file("x", "kept")]),
-    "labels: scratch without labels": case(USAGE, "--scratch is given without --labels")(train("--scratch", ".")),
     "labels: grid does not divide the patches": case(MISMATCH, "2 x 2 patch tokens", "4 x 4 grid", "patch size")(
         stored("--student-arg", "patch_size=16")
     ),
@@ -347,9 +346,6 @@ CASES: dict[str, Case] = {
     "repair: data needed": case(DATA, "1 blocks", "1 2", "--data", "--teacher-weights")(
         lambda s: ["repair", s.store_without("seed-000001/commits/000002.json")]
     ),
-    "repair: teacher without data": case(USAGE, "--teacher-weights", "--data")(
-        lambda s: ["repair", s.store, "--teacher-weights", s.teacher_weights]
-    ),
     "repair: weights missing": case(DATA, "nowhere.pth")(
         lambda s: ["repair", s.store, "--data", s.toy, "--teacher-weights", "nowhere.pth"]
     ),
@@ -393,13 +389,13 @@ CASES: dict[str, Case] = {
     "epochs: fewer than warm-up": case(USAGE, "5 warm-up epochs", "1 epochs", "lower")(train("--warmup-epochs", "5")),
     "epochs: none": case(USAGE, "epochs", "at least 1", "0")(train("--epochs", "0")),
     "epochs: no number": case(USAGE, "--epochs", "'many'", "integer")(train("--epochs", "many")),
-    "lr: not positive": case(USAGE, "learning rate", "greater than 0", "-1")(train("--lr", "-1")),
+    "lr: not positive": case(USAGE, "--lr", "greater than 0", "-1")(train("--lr", "-1")),
     "repeats: more than seeds": case(USAGE, "--repeats 3", "2 are at hand", "store more seeds")(
         stored("--repeats", "3")
     ),
-    "canary: out of range": case(USAGE, "0 to 1", "2.0")(stored("--canary", "2")),
+    "canary: out of range": case(USAGE, "--canary", "at most 1", "2.0")(stored("--canary", "2")),
     "crop pct: too large": case(USAGE, "--crop-pct", "at most 1", "1.5")(train("--crop-pct", "1.5")),
-    "crop pct: zero": case(USAGE, "--crop-pct", "above 0")(
+    "crop pct: zero": case(USAGE, "--crop-pct", "greater than 0")(
         lambda s: ["eval", s.run_folder, "--data", s.toy, "--crop-pct", "0"]
     ),
     "student: refuses its arguments": case(USAGE, "timm cannot build", "nonsense=1")(

@@ -29,7 +29,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         seen.update(settings, config=config)
         raise StoppedError("as far as this test goes")
 
-    monkeypatch.setattr("cskd_pipeline.training.train", instead)
+    monkeypatch.setattr("cskd_pipeline.training.loop.train", instead)
     yield seen
 
 
@@ -122,7 +122,7 @@ def test_inspect_shows_the_fidelity_of_few_seeds_and_the_mean_of_many(
 ) -> None:
     text = command("inspect", finished_store).out
     assert "fidelity   seed 0, hard: agreement 1 (on 62 crops)" in text and "seed 1, hard" in text
-    monkeypatch.setattr("cskd_pipeline_cli.inspect_command.MAX_SEEDS", 1)
+    monkeypatch.setattr("cskd_pipeline_cli.inspect.MAX_SEEDS", 1)
     text = command("inspect", finished_store).out
     assert "mean of 2 seeds (--json has each), hard: agreement 1 (on 124 crops)" in text and "seed 1" not in text
 
@@ -130,30 +130,15 @@ def test_inspect_shows_the_fidelity_of_few_seeds_and_the_mean_of_many(
 def test_verify_notices_hard_targets_that_are_not_the_argmax(
     store: Path, toy: Path, command: Any, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cskd_pipeline.labelling import Recomputed
+    from cskd_pipeline.labelling.recompute import Recomputed
 
     again = Recomputed(16, [], {"hard": {"crops": 16, "agreement": 0.9999}})
-    monkeypatch.setattr("cskd_pipeline.labelling.recompute", lambda *_, **__: again)
+    monkeypatch.setattr("cskd_pipeline.labelling.recompute.recompute", lambda *_, **__: again)
     outcome = command(
         *["verify", store, "--data", toy, "--teacher-weights", teacher_weights, "--crops", "16", "--workers", "0"]
     )
     assert outcome.code == 3
     assert "hard targets are not the argmax of the teacher's logits" in outcome.error
-
-
-def test_labels_are_kept_as_the_user_asks(
-    finished_store: Path, tmp_path: Path, command: Any, train: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cskd_pipeline.errors import RetryError
-
-    def refuse(*_: object, **asked: object) -> None:
-        raise RetryError(f"{asked['memory']} {asked['scratch']}")
-
-    monkeypatch.setattr("cskd_pipeline.replay.stored.label_tables", refuse)
-    words = [*train, "--labels", finished_store, "--out", tmp_path / "run"]
-    assert "tables None" in command(*words).error
-    asked = command(*words, "--label-memory", "low", "--scratch", tmp_path)
-    assert f"low {tmp_path}" in asked.error
 
 
 def test_a_run_that_found_no_room_for_its_labels_goes_on_as_the_error_says(
@@ -235,7 +220,7 @@ def test_eval_scores_a_run_folder_and_a_file_alike(finished_run: Path, toy: Path
 def test_an_exported_student_is_a_plain_model_of_timm(
     suffix: str, finished_run: Path, toy: Path, tmp_path: Path, command: Any
 ) -> None:
-    from cskd_pipeline_cli.trained_model import open_model
+    from cskd_pipeline.runs.trained_model import open_model
 
     file = tmp_path / f"model.{suffix}"
     outcome = command("export", finished_run, file)
@@ -365,8 +350,6 @@ def test_eval_of_a_run_scores_as_the_run_did(toy: Path, tmp_path: Path, command:
 @pytest.mark.parametrize(
     "words, option",
     [
-        (("verify", "STORE", "--teacher-weights", "WEIGHTS"), "--teacher-weights"),
-        (("verify", "STORE", "--crops", "9"), "--crops"),
         (("train", "--data", "TOY", "--out", "NEW", "--chunk", "8"), "--chunk"),
         (("train", "--data", "TOY", "--out", "NEW", "--canary", "1"), "--canary"),
     ],

@@ -208,7 +208,7 @@ def test_ctrl_c_keeps_the_committed_blocks_and_the_same_command_goes_on(
 def test_ctrl_c_outside_of_the_work_is_no_traceback(
     tmp_path: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cskd_pipeline.models.teacher.load_teacher", raising_with_arguments(KeyboardInterrupt()))
+    monkeypatch.setattr("cskd_pipeline.models.teacher.load.load_teacher", raising_with_arguments(KeyboardInterrupt()))
     outcome = command(*precompute, "--out", tmp_path / "new")
     assert outcome.code == 75
     assert "run the same command again" in outcome.error

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
-from cskd_pipeline_cli.precompute_command import precompute as precompute_command
-from cskd_pipeline_cli.precompute_job import PrecomputeSettings
+from cskd_pipeline_cli.precompute import precompute as precompute_command
+
+from cskd_pipeline.runs.precompute import PrecomputeRequest
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def on_ray(precompute: list[object], tmp_path: Path) -> list[object]:
 @pytest.mark.parametrize(
     "words, code, texts",
     [
-        (["--actors", "0"], 2, ["--actors", "'0'"]),
-        (["--actors", "many"], 2, ["--actors", "'many'"]),
+        (["--tasks", "0"], 2, ["--tasks", "at least 1"]),
+        (["--tasks", "many"], 2, ["--tasks", "'many'"]),
         (["--rank", "0", "--world-size", "2"], 2, ["--rank", "leave them out"]),
         (["--ray-address", "ray://head:10001"], 2, ["ray job submit"]),
         (["--recipe", "dei"], 2, ["recipe", "'deit'"]),
@@ -45,7 +46,7 @@ def test_wrong_usage_is_one_line_before_ray_is_started(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("words", [["--actors", "2"], ["--ray-address", "auto"]])
+@pytest.mark.parametrize("words", [["--tasks", "2"], ["--ray-address", "auto"]])
 def test_options_of_ray_are_refused_without_it(
     words: list[str], command: Any, precompute: list[object], tmp_path: Path
 ) -> None:
@@ -78,23 +79,11 @@ def test_settings_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: A
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CSKD_DATA_ROOT", "sets")
-    settings = PrecomputeSettings(
-        data="images",
-        data_root=None,
-        split="train",
-        out="labels.zarr",
-        recipe="deit",
-        recipe_args=(),
-        size=224,
-        targets=None,
-        target_args=(),
-        block=None,
-        teacher={"teacher": "resnet18", "teacher_weights": Path("w.pth")},
-    )
+    settings = PrecomputeRequest(data="images", out="labels.zarr", teacher="resnet18", teacher_weights="w.pth")
     found = settings.anywhere()
     here = str(tmp_path)
     assert (found.data, found.data_root, found.out) == (f"{here}/images", f"{here}/sets", f"{here}/labels.zarr")
-    assert found.teacher == {"teacher": "resnet18", "teacher_weights": tmp_path / "w.pth"}
+    assert found.teacher_weights == tmp_path / "w.pth"
     for data, expected in [
         ("imagenette", "imagenette"),
         ("./imagenette", f"{here}/imagenette"),
@@ -104,8 +93,8 @@ def test_settings_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: A
         ("imagenete", "imagenete"),
     ]:
         assert dataclasses.replace(settings, data=data).anywhere().data == expected
-    far = dataclasses.replace(settings, out="s3://bucket/labels", teacher={"teacher_weights": None}).anywhere()
-    assert far.out == "s3://bucket/labels" and far.teacher["teacher_weights"] is None
+    far = dataclasses.replace(settings, out="s3://bucket/labels", teacher_weights=None).anywhere()
+    assert far.out == "s3://bucket/labels" and far.teacher_weights is None
 
 
 def test_the_files_in_deploy_fit_the_command(tmp_path: Path) -> None:
@@ -118,7 +107,7 @@ def test_the_files_in_deploy_fit_the_command(tmp_path: Path) -> None:
     words = shlex.split(fixed[1] + " " + given[1].replace("\\\n#", ""))
     asked = precompute_command.make_context("precompute", words).params
     kinds = yaml.safe_load(cluster)["available_node_types"]
-    assert int(asked["actors"]) == kinds["gpu"]["max_workers"]
+    assert int(asked["tasks"]) == kinds["gpu"]["max_workers"]
     assert int(asked["workers"]) + 1 == kinds["gpu"]["resources"]["CPU"]
 
 
@@ -136,7 +125,7 @@ def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
     lines: list[str] = []
     killed = None
     with subprocess.Popen(
-        [sys.executable, "-m", "cskd_pipeline_cli", *words, tmp_path / "ray", "--engine", "ray", "--actors", "2"],
+        [sys.executable, "-m", "cskd_pipeline_cli", *words, tmp_path / "ray", "--engine", "ray", "--tasks", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -114,7 +114,7 @@ def test_what_is_none_of_the_stores_is_named_and_left(store: Path, command: Any)
     assert {file["remedy"] for file in report["bad_files"]} == {"remove"}
     mended = command("repair", store)
     assert mended.code == 0
-    assert "files that are none of its own: 5" in mended.out
+    assert "files that do not belong to it: 5" in mended.out
     for name in foreign:
         assert (store / name).read_text() == "mine"
         (store / name).unlink()
@@ -221,17 +221,17 @@ def test_a_claim_that_a_writer_elsewhere_left_behind_does_not_stop_a_repair(
 def test_a_block_that_is_well_again_when_its_turn_comes_is_not_touched(
     store: Path, finished_store: Path, command: Any, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cskd_pipeline_cli import repair_command
+    from cskd_pipeline.runs import repair as repairing
 
     shard = store / "seed-000000/hard/c/1/0"
     flip(shard)
-    real = repair_command.store_job
+    real = repairing.store_job
 
     def slow(*args: Any, **settings: Any) -> Any:
         shutil.copy(finished_store / "seed-000000/hard/c/1/0", shard)  # another writer was quicker
         return real(*args, **settings)
 
-    monkeypatch.setattr(repair_command, "store_job", slow)
+    monkeypatch.setattr(repairing, "store_job", slow)
     before = (store / "seed-000000/commits/000001.json").stat().st_ino
     assert command("repair", store, *source).code == 0
     assert (store / "seed-000000/commits/000001.json").stat().st_ino == before

@@ -12,9 +12,9 @@ import torch
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import open_split
 from cskd_pipeline.data.shapes import write_shapes
-from cskd_pipeline.labelling import PrecomputeJob, precompute
+from cskd_pipeline.labelling.job import PrecomputeJob, precompute
 from cskd_pipeline.labels import HardEncoding, SoftEncoding
-from cskd_pipeline.models.teacher import load_teacher
+from cskd_pipeline.models.teacher.load import load_teacher
 from cskd_pipeline.store import StoreWriter
 
 IMAGES, BLOCK, GROUP, SIZE, CLASSES = 1000, 128, 64, 32, 16
@@ -68,7 +68,7 @@ class Scene:
     def fill(self, store: Path, rank: int = 0, world: int = 1) -> None:
         """Do what is left to do."""
         writer = StoreWriter(store, self.job.header)
-        precompute(self.job, writer, SEEDS, workers=0, rank=rank, world=world, report=lambda line: None)
+        precompute(self.job, writer, SEEDS, workers=0, rank=rank, world=world)
 
 
 def content(store: Path) -> dict[str, bytes]:

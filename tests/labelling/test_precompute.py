@@ -15,11 +15,14 @@ import torch
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import open_split
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
-from cskd_pipeline.labelling import PrecomputeJob, precompute, recompute, warn_of_gap
+from cskd_pipeline.labelling.gap import warn_of_gap
+from cskd_pipeline.labelling.job import PrecomputeJob, precompute
+from cskd_pipeline.labelling.recompute import recompute
 from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, SoftEncoding
 from cskd_pipeline.loading import CropLoader
 from cskd_pipeline.loading.order import Batch
-from cskd_pipeline.models.teacher import Teacher, load_teacher
+from cskd_pipeline.models.teacher.load import load_teacher
+from cskd_pipeline.models.teacher.teacher import Teacher
 from cskd_pipeline.seeds import parse_seeds
 from cskd_pipeline.store import Claims, LostClaimError, StoreReader, StoreWriter, summarise
 from cskd_pipeline.store.commit import Commit
@@ -53,7 +56,7 @@ def make_job(
 
 def fill(job: PrecomputeJob, path: Path, seeds: list[int], *, workers: int = 0, augment: bool = True) -> int:
     writer = StoreWriter(path, job.header)
-    return precompute(job, writer, seeds, workers=workers, augment=augment, report=lambda line: None)
+    return precompute(job, writer, seeds, workers=workers, augment=augment)
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -297,6 +300,6 @@ def test_a_block_that_went_to_another_process_is_left_to_it(
 
     monkeypatch.setattr(Claims, "confirm", confirm)
     writer = StoreWriter(tmp_path / "s.zarr", job.header)
-    assert precompute(job, writer, [0], workers=0, report=said.append) == len(job.index)
+    assert precompute(job, writer, [0], workers=0, watch=said.append) == len(job.index)
     assert lost == [1] and any("seed 0 block 1 went to another process" in line for line in said)
     assert content(tmp_path / "s.zarr") == content(tmp_path / "whole.zarr")

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.models.teacher import Teacher, load_teacher
-from cskd_pipeline.models.teacher.load import resolve_teacher
+from cskd_pipeline.models.teacher.load import load_teacher, resolve_teacher
+from cskd_pipeline.models.teacher.teacher import Teacher
 
 CPU = torch.device("cpu")
 

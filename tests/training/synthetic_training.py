@@ -14,7 +14,9 @@ from cskd_pipeline.batch import MixedLabels, Targets, TrainBatch
 from cskd_pipeline.models.student import create_student
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.runtime.ranks import rank, world_size
-from cskd_pipeline.training import TrainConfig, TrainSummary, train
+from cskd_pipeline.training.config import TrainConfig
+from cskd_pipeline.training.loop import train
+from cskd_pipeline.training.summary import TrainSummary
 
 torch.set_num_threads(1)  # the tensors are too small for more
 
@@ -87,7 +89,6 @@ def run(folder: Path, config: TrainConfig = CONFIG, **changes: Any) -> TrainSumm
         "run_folder": folder,
         "device": torch.device("cpu"),
         "evaluation": evaluation_batches,
-        "progress": False,
         **changes,
     }
     return train(config, **arguments)

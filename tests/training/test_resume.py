@@ -19,7 +19,8 @@ from cskd_pipeline.checkpoint import load_state, read_metadata
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
 from cskd_pipeline.models.weights import load_weights
 from cskd_pipeline.objectives import create_objective
-from cskd_pipeline.training import TrainConfig
+from cskd_pipeline.training.config import TrainConfig
+from cskd_pipeline.training.inputs import RunInputs
 
 MICRO_BATCHES = 3 * 3 * 2
 
@@ -128,11 +129,12 @@ def test_metrics_have_one_row_an_epoch_in_both_forms(whole: Path) -> None:
     assert {"crops_per_s", "seconds", "data_wait_share"} <= table[0].keys()
 
 
-def test_resuming_a_finished_run_does_nothing_and_says_so(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_a_finished_run_does_nothing_and_says_so(whole: Path) -> None:
+    said: list[Any] = []
     before = {file.name: file.read_bytes() for file in whole.iterdir()}
-    summary = run(whole, resume=True, progress=True)
+    summary = run(whole, resume=True, watch=said.append)
     assert summary.already_finished and summary.epochs == CONFIG.epochs and summary.updates == 9
-    assert "is finished: 3 of 3 epochs" in capsys.readouterr().err
+    assert said[-1].endswith("is finished: 3 of 3 epochs")
     assert {file.name: file.read_bytes() for file in whole.iterdir()} == before
 
 
@@ -144,12 +146,24 @@ def test_a_folder_with_a_run_is_not_taken_twice(whole: Path, tmp_path: Path) -> 
         run(tmp_path)
 
 
+INPUTS = RunInputs(
+    targets="none",
+    data={"name": "a", "split": "train", "digest": "b"},
+    classes=("x", "y"),
+    recipe={},
+    seeds=(0,),
+    repeats=1,
+    shuffle="full",
+    crop_pct=1.0,
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"config": dataclasses.replace(CONFIG, lr=0.25)}, "train.lr is 0.005 there and 0.25 here"),
         ({"objective": create_objective("cskd", weight=2.0)}, "objective.weight is 1.0 there and 2.0 here"),
-        ({"extra": {"store": {"digest": "b"}}}, "extra.store.digest is None there and 'b' here"),
+        ({"inputs": INPUTS}, "extra.data.digest is None there and 'b' here"),
     ],
 )
 def test_resuming_with_other_settings_shows_both_values(changes: dict[str, Any], message: str, whole: Path) -> None:
@@ -222,9 +236,9 @@ def test_ranks_that_see_different_run_folders_all_say_so(tmp_path: Path) -> None
 
 def test_config_is_refused_with_bound_and_value() -> None:
     for settings, message in (
-        ({"epochs": 0}, "epochs must be at least 1, found 0"),
+        ({"epochs": 0}, "--epochs must be at least 1, found 0"),
         ({"epochs": 3}, "5 warm-up epochs leave nothing of 3"),
-        ({"lr": float("nan")}, "learning rate must be greater than 0, found nan"),
+        ({"lr": float("nan")}, "--lr must be greater than 0, found nan"),
         ({"precision": "bf61"}, "did you mean 'bf16'"),
         ({"ema_decay": 1.5}, "at most 1, found 1.5"),
     ):

@@ -30,9 +30,9 @@ from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.presets import PRESETS, find_preset
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.stopping import stop_on_signals
-from cskd_pipeline.training import Best, TrainConfig
+from cskd_pipeline.training.config import TrainConfig
 from cskd_pipeline.training.learner import Learner
-from cskd_pipeline.training.summary import improved
+from cskd_pipeline.training.summary import Best, improved
 
 CALM = dataclasses.replace(CONFIG, drop_path=0.0, accumulation=1)
 
@@ -386,11 +386,16 @@ def test_a_compiled_student_trains_like_the_other(tmp_path: Path) -> None:
         torch.testing.assert_close(value, compiled[name], rtol=1e-2, atol=1e-3)
 
 
-def test_a_run_that_waits_for_data_says_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_waits_for_data_says_what_helps(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, epochs=2)
-    run(tmp_path / "slow", config, source=SyntheticSource(config, only=lambda: time.sleep(0.2)), progress=True)
-    said = capsys.readouterr().err
-    assert said.count("of the time for data: give more --workers") == 1
-    assert "docs/performance.md" in said
-    run(tmp_path / "fast", config, progress=True)
-    assert "waiting" in (said := capsys.readouterr().err) and "give more" not in said
+
+    def said(name: str, **changes: Any) -> str:
+        events: list[Any] = []
+        run(tmp_path / name, config, watch=events.append, **changes)
+        return "\n".join(event for event in events if isinstance(event, str))
+
+    slow = said("slow", source=SyntheticSource(config, only=lambda: time.sleep(0.2)))
+    assert slow.count("of the time for data: give more --workers") == 1
+    assert "docs/performance.md" in slow
+    fast = said("fast")
+    assert "waiting" in fast and "give more" not in fast

@@ -1,6 +1,6 @@
 """Students: any timm model, with the heads that distillation needs."""
 
-from cskd_pipeline.models.student.create import create_student, resolve_name
+from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
 from cskd_pipeline.models.student.export import parameter_count, plain_state_dict
 from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
 from cskd_pipeline.models.student.spec import StudentSpec
@@ -11,6 +11,7 @@ __all__ = [
     "Student",
     "StudentSpec",
     "TokenStudent",
+    "can_be_distilled",
     "create_student",
     "parameter_count",
     "plain_state_dict",

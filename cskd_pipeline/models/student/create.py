@@ -97,6 +97,11 @@ def create_student(
     return student
 
 
+def can_be_distilled(student: Student) -> bool:
+    """Whether the model has patch tokens for dense logits, and takes a second head where it has none."""
+    return isinstance(student.model, VisionTransformer)
+
+
 def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
     if not isinstance(model, VisionTransformer):
         if spec.distillation:

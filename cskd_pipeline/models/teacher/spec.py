@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.record import Record, require_choice, require_range
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -42,10 +43,10 @@ class TeacherSpec(Record):
     global_source: str = "mean"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.args, dict):
+            raise UsageError(f"a teacher's arguments have names, found {self.args!r}")
         require_choice("teacher precision", self.precision, PRECISIONS)
         require_choice("global source", self.global_source, GLOBAL_SOURCES)
         require_range("teacher chunk", self.chunk, low=2)
         if self.chunk % 2:
-            from cskd_pipeline.errors import UsageError
-
             raise UsageError(f"teacher chunk must be even, for mix partners share a chunk; found {self.chunk}")

@@ -12,7 +12,7 @@ from cskd_pipeline.training.summary import Best
 
 
 @dataclasses.dataclass(slots=True)
-class Progress:
+class Position:
     """Position and running totals; part of every checkpoint.
 
     Attributes:
@@ -44,7 +44,7 @@ class Progress:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
+    def from_json(cls, values: dict[str, Any]) -> Position:
         """What `to_json` gave."""
         best = values["best"]
         return cls(**{**values, "best": None if best is None else Best.from_json(best)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from cskd_pipeline.record import require_choice
 
 if TYPE_CHECKING:
     from cskd_pipeline.models.student import Student
+    from cskd_pipeline.training.inputs import RunInputs
 
 
 CROP_PCT = 0.875
@@ -25,12 +27,14 @@ class TrainedModel:
         file: where the weights are from.
         size: the side in pixels of its input: that of its run, or else the model's own.
         crop_pct: share of the centre crop: that of its run, or else DeiT's.
+        inputs: what its run was trained on; None for a file that is in no run folder.
     """
 
     student: Student
     file: Path
     size: int
     crop_pct: float
+    inputs: RunInputs | None
 
 
 def weights_file(path: Path, *, weights: str) -> Path:
@@ -59,7 +63,7 @@ def open_model(
     file: Path,
     *,
     student: str | None = None,
-    args: dict[str, Any] | None = None,
+    args: Mapping[str, Any] | None = None,
     classes: int | None = None,
 ) -> TrainedModel:
     """The student of a weights file.
@@ -74,6 +78,7 @@ def open_model(
     from cskd_pipeline.checkpoint import read_metadata
     from cskd_pipeline.models.student import StudentSpec, create_student
     from cskd_pipeline.models.weights import fit_weights, load_weights
+    from cskd_pipeline.training.run_folder import RunFolder
 
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     if student is None:
@@ -91,21 +96,14 @@ def open_model(
     if hasattr(built.model, "head_dist"):  # the third head of CSKD's evaluation
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
     fit_weights(built.model, load_weights(file), source=file)
-    settings = _run_settings(file)
+    inputs = RunFolder(file.parent).inputs()
     return TrainedModel(
         built,
         file,
-        size=settings.get("size") or _input_size(built.model),
-        crop_pct=settings.get("crop_pct") or CROP_PCT,
+        size=_input_size(built.model) if inputs is None else inputs.recipe["size"],
+        crop_pct=CROP_PCT if inputs is None else inputs.crop_pct,
+        inputs=inputs,
     )
-
-
-def _run_settings(file: Path) -> dict[str, Any]:
-    """Size and crop_pct that the run beside the file evaluated with; empty where there is no run."""
-    from cskd_pipeline.training import RunFolder
-
-    extra = RunFolder(file.parent).settings().get("extra", {})
-    return {"size": extra.get("recipe", {}).get("size"), "crop_pct": extra.get("crop_pct")}
 
 
 def _input_size(model: Any) -> int:

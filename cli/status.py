@@ -6,6 +6,9 @@ import json
 
 import click
 
+from cskd_pipeline.runs.status import status as run
+from cskd_pipeline.seeds import format_seeds
+
 from .options import json_option
 
 MAX_SEEDS = 20
@@ -20,11 +23,7 @@ def status(store: str, as_json: bool) -> None:
 
     It lists files and reads none of the labels: `verify` says whether they are well.
     """
-    from cskd_pipeline.seeds import format_seeds
-    from cskd_pipeline.store import StoreReader
-    from cskd_pipeline.store.progress import progress_of
-
-    progress = progress_of(StoreReader(store))
+    progress = run(store)
     if as_json:
         click.echo(json.dumps(progress.to_json()))
         return

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cskd_pipeline_cli import options
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.runtime import processors as machine
 
 
 @pytest.mark.parametrize(
@@ -25,20 +24,15 @@ from cskd_pipeline.errors import UsageError
         (1, None, None, 1),
     ],
 )
-def test_workers_follow_the_processors_at_hand(
+def test_workers_follow_the_usable_processors(
     processors: int, quota: str | None, ranks: str | None, workers: int, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(processors)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if ranks is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-    monkeypatch.setattr(options, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert options.worker_count("auto") == workers
-    assert options.worker_count("5") == 5
-
-
-def test_a_number_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="'many'"):
-        options.worker_count("many")
+    assert machine.worker_count() == workers
+    assert machine.worker_count(5) == 5

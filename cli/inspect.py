@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cskd_pipeline.runs.inspect import inspect as run
+from cskd_pipeline.runs.source import origin
+from cskd_pipeline.seeds import format_seeds
+
 from .options import json_option
-from .store_job import require_attributes
 
 if TYPE_CHECKING:
     from cskd_pipeline.store import Fidelity
@@ -26,15 +29,13 @@ def inspect(store: str, as_json: bool) -> None:
     That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
     the teacher's logits, and the software that wrote it.
     """
-    from cskd_pipeline.seeds import format_seeds
-    from cskd_pipeline.store import StoreReader, mean_fidelity, summarise
+    from cskd_pipeline.store import StoreHeader, mean_fidelity
 
-    reader = StoreReader(store)
-    summary = summarise(reader)
+    summary = run(store)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
         return
-    require_attributes(reader)
+    origin(StoreHeader.from_json(summary.header), where=summary.path)
     header = summary.header
     data, teacher, recipe = header["data"], header["teacher"], header["recipe"]
     click.echo(f"store      {summary.path} (format {header['format_version']})")

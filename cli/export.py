@@ -1,0 +1,30 @@
+"""`cskd-pipeline export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cskd_pipeline.runs.export import export as run
+
+
+@click.command(short_help="Write a trained student as a file for plain timm.")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    metavar="KIND",
+    default="best",
+    show_default=True,
+    help="Which weights of a run folder: best, last or ema.",
+)
+def export(run_folder: Path, file: Path, weights: str) -> None:
+    """Write the student of RUN as FILE (.safetensors or .pth), which plain timm reads.
+
+    RUN is a run folder or a weights file that `train` wrote. The call of timm.create_model that builds the student
+    from FILE is printed.
+    """
+    done = run(run_folder, file, weights=weights)
+    click.echo(f"{done.file}: {done.parameters:,} parameters; in Python:")
+    click.echo(f"{done.call}{' (it averages head and head_dist)' if done.averages else ''}")

@@ -1,0 +1,48 @@
+"""`cskd-pipeline export-labels`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cskd_pipeline.runs.export_labels import ExportLabelsRequest
+from cskd_pipeline.runs.export_labels import export_labels as run
+from cskd_pipeline.seeds import format_seeds
+
+from .options import GroupedCommand, given, json_option, request_options
+from .terminal import terminal
+
+
+@click.command(cls=GroupedCommand, short_help="Copy a label store, or a part of it, to publish it.")
+@click.argument("store")
+@click.argument("out")
+@request_options(ExportLabelsRequest)
+@json_option
+@click.pass_context
+def export_labels(ctx: click.Context, /, store: str, out: str, as_json: bool, **options: Any) -> None:
+    """Copy complete seeds of STORE to OUT, a folder or a URL such as s3://bucket/path.
+
+    Every file is compared with its checksum on the way. OUT is a label store like any other; with all targets its
+    digest is that of the same seeds of STORE. The same command continues after an interruption, and with other --seeds
+    it adds to OUT. A data set card, README.md, is written beside the labels unless there is one.
+
+    \b
+    cskd-pipeline export-labels labels.zarr publish/labels.zarr \\
+        --seeds 0:30 --targets hard
+    hf upload USER/NAME publish/labels.zarr --repo-type dataset
+    """
+    with terminal() as watch:
+        done = run(store, out, ExportLabelsRequest.of(**given(ctx, ExportLabelsRequest)), progress=watch)
+    summary = done.summary
+    size = sum(sum(seed.bytes.values()) for seed in summary.seeds)
+    if as_json:
+        facts = {"out": summary.path, "seeds": summary.complete, "crops": summary.crops, "bytes": size}
+        facts |= {"digest": summary.digest, "blocks_copied": done.copied.blocks, "blocks_present": done.copied.present}
+        click.echo(json.dumps({**facts, "card_written": done.card_written}))
+        return
+    click.echo(
+        f"{out}: seeds {format_seeds(summary.complete)}, {summary.crops:,} crops, {size:,} bytes, "
+        f"digest {summary.digest}"
+    )

@@ -1,0 +1,48 @@
+"""`cskd-pipeline index`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cskd_pipeline.runs.index import IndexRequest
+from cskd_pipeline.runs.index import index as run
+
+from .options import GroupedCommand, given, json_option, request_options
+from .terminal import terminal
+
+
+@click.command(cls=GroupedCommand, short_help="List a data set's images in canonical order.")
+@request_options(IndexRequest)
+@json_option
+@click.pass_context
+def index(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """List a data set's images in their canonical order.
+
+    The index holds key, label and place of every image, and a digest that labels are tied to. Other commands make it
+    by themselves; use this one to look at a data set, to check its images, or to keep the index.
+    """
+    request = IndexRequest.of(**given(ctx, IndexRequest))
+    with terminal() as watch:
+        built = run(request, progress=watch)
+    counts = built.class_counts()
+    facts = {
+        "name": built.name,
+        "split": built.split,
+        "samples": len(built),
+        "classes": len(built.classes),
+        "samples_per_class": [int(counts.min()), int(counts.max())],
+        "digest": built.digest,
+        "folder": str(built.folder),
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{built.name} {built.split}: {len(built):,} images, {len(built.classes)} classes")
+    click.echo(f"images per class: {counts.min()} to {counts.max()}")
+    click.echo(f"digest: {built.digest}")
+    click.echo(f"index: {built.folder}")
+    if request.pack is not None:
+        click.echo(f"packed: {request.pack}, which is the same data set (--data {request.pack})")

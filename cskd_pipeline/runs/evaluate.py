@@ -1,0 +1,138 @@
+"""Score a trained student."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import find_data, is_index, open_data, split_to_score
+from cskd_pipeline.runs.settings import DataSettings, MachineSettings
+from cskd_pipeline.settings import Named, setting
+
+if TYPE_CHECKING:
+    import os
+
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.evaluation import Score
+    from cskd_pipeline.training.inputs import RunInputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(DataSettings, MachineSettings):
+    """What to score a model on, and how."""
+
+    noun: ClassVar[str] = "eval"
+
+    split: str | None = setting(
+        None, "Split to score.", group="data", metavar="NAME", shown="the run's, or val, else test"
+    )
+    weights: str = setting("best", "Which weights of a run folder: best, last or ema.", group="student", metavar="KIND")
+    student: str | None = setting(
+        None, "Model of a weights file that does not say it: a name of timm.", group="student", metavar="MODEL"
+    )
+    student_args: Named = setting(
+        {},
+        "With --student, an argument for timm's constructor, such as img_size=64; may be repeated.",
+        group="student",
+        option="student-arg",
+    )
+    size: int | None = setting(
+        None, "Side of the images in pixels.", group="data", shown="the run's, or the model's", low=1
+    )
+    crop_pct: float | None = setting(
+        None, "Share of the image that the model sees.", group="data", shown="the run's, or 0.875", above=0, high=1
+    )
+    batch_size: int = setting(256, "Images per forward pass.", group="machine", low=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The scores of a model.
+
+    Attributes:
+        model: the file that its weights are from.
+        data: name of the images.
+        split: theirs.
+        images: how many there are.
+        scores: top-1 and top-5 in per cent and the mean loss, by the way of combining the student's heads.
+    """
+
+    model: Path
+    data: str
+    split: str
+    images: int
+    scores: Mapping[str, Score]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        rows = {head: {"top1": s.top1, "top5": s.top5, "loss": s.loss} for head, s in self.scores.items()}
+        return {"model": str(self.model), "split": self.split, "images": self.images, "scores": rows}
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    request: EvaluateRequest | None = None,
+    /,
+    *,
+    progress: Watch = silent,
+    **settings: Any,
+) -> Evaluated:
+    """Score a run folder's student, or one in a weights file, for every way of combining its heads.
+
+    Args:
+        model: a run folder or a weights file.
+        request: what to score it on; or give its settings by name.
+        progress: told how far the indexing of the images is.
+        settings: fields of `EvaluateRequest`.
+
+    Raises:
+        UsageError: it cannot be told which model it is, or which images to score it on.
+        DataError: weights or images are missing or damaged.
+        MismatchError: the model has another number of classes than the data.
+    """
+    request = request or EvaluateRequest.of(**settings)
+    from cskd_pipeline.evaluation import evaluate as run
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.runs.trained_model import open_model, weights_file
+    from cskd_pipeline.runtime.device import choose_device
+    from cskd_pipeline.runtime.processors import worker_count
+    from cskd_pipeline.training.run_folder import RunFolder
+
+    file = weights_file(Path(model), weights=request.weights)
+    device = choose_device(request.device)
+    index = _images(request, RunFolder(file.parent).inputs(), watch=progress)
+    loaded = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
+    mean, std = normalisation(loaded.student)
+    images = EvaluationSet(
+        index=index,
+        size=request.size or loaded.size,
+        crop_pct=request.crop_pct or loaded.crop_pct,
+        mean=mean,
+        std=std,
+        device=device,
+        batch=request.batch_size,
+        workers=worker_count(request.workers),
+    )
+    scores = run({"model": loaded.student.to(device)}, images(), device=device)["model"]
+    return Evaluated(file, index.name, index.split, len(index), scores)
+
+
+def _images(request: EvaluateRequest, inputs: RunInputs | None, *, watch: Watch) -> SampleIndex:
+    """The images that the request names, or those that the run was evaluated on."""
+    from cskd_pipeline.data import open_index
+
+    if request.data is not None:
+        own = open_index(Path(request.data)).split if is_index(request.data) else None
+        split = request.split or own or split_to_score(request.data, request.data_root)
+        if split is None:
+            raise UsageError(f"{request.data} has neither a val nor a test split; name one with --split")
+        return open_data(request.data, split=split, root=request.data_root, watch=watch)
+    if inputs is None or inputs.evaluation is None or request.split not in (None, inputs.evaluation[0]):
+        raise UsageError("which images to score is not known; name them with --data")
+    split, digest = inputs.evaluation
+    return find_data({**inputs.data, "split": split, "digest": digest}, root=request.data_root, watch=watch)

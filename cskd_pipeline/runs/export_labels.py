@@ -1,0 +1,113 @@
+"""Copy a label store, or a part of it, to publish it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.labels.choice import target_settings
+from cskd_pipeline.progress import Progress, Watch, silent
+from cskd_pipeline.settings import Seeds, Settings, setting
+
+if TYPE_CHECKING:
+    from cskd_pipeline.publish import Copied
+    from cskd_pipeline.store import StoreReader, StoreSummary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportLabelsRequest(Settings):
+    """Which part of a store to copy, and under which licence."""
+
+    noun: ClassVar[str] = "export-labels"
+
+    seeds: Seeds | None = setting(
+        None,
+        "Complete seeds to copy: 7, 0:30 (30 not included) or 0:10,20.",
+        group="labels",
+        metavar="LIST",
+        shown="all complete ones",
+    )
+    targets: str | None = setting(
+        None,
+        "Targets to copy, such as hard or hard,soft.",
+        group="labels",
+        metavar="LIST",
+        shown="what the store has",
+    )
+    license: str | None = setting(
+        None,
+        "Licence of the labels, for the card: an identifier such as cc-by-nc-4.0, or any text.",
+        group="output",
+        metavar="TEXT",
+        shown="other",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExportedLabels:
+    """A copy.
+
+    Attributes:
+        summary: of the copy, all its seeds included.
+        copied: what this call did.
+        card_written: whether its card was written; one that somebody changed is left alone.
+    """
+
+    summary: StoreSummary
+    copied: Copied
+    card_written: bool
+
+
+def export_labels(
+    store: str, out: str, request: ExportLabelsRequest | None = None, /, *, progress: Watch = silent, **settings: Any
+) -> ExportedLabels:
+    """Copy complete seeds of a store, each file compared with its checksum on the way, and write a card beside them.
+
+    Args:
+        store: a path or URL.
+        out: a new path or URL, or a copy to add to.
+        request: what to copy; or give its settings by name.
+        progress: told how far the work is.
+        settings: fields of `ExportLabelsRequest`.
+
+    Raises:
+        UsageError: there is no such target, or the licence is empty.
+        DataError: a seed is incomplete, or a file is damaged.
+        MismatchError: the store at `out` is another one.
+        RetryError: storage is full, read-only or out of reach.
+    """
+    request = request or ExportLabelsRequest.of(**settings)
+    from cskd_pipeline.publish import copy_seeds, require_license, write_card
+    from cskd_pipeline.storage import open_storage
+    from cskd_pipeline.store import StoreReader, summarise
+
+    encodings = None if request.targets is None else [*target_settings(request.targets, ())]
+    require_license(request.license)
+    target = open_storage(out)
+    reader = StoreReader(store)
+    copied = copy_seeds(
+        reader,
+        target,
+        _complete_seeds(reader, progress) if request.seeds is None else [*request.seeds],
+        encodings=encodings,
+        progress=lambda done, total: progress(Progress("copy", done, total, "byte")),
+        report=progress,
+    )
+    summary = summarise(StoreReader(target))
+    written = write_card(target, summary, license=request.license)
+    if not written:
+        progress(f"{target.at('README.md')} was left as it is, since this command did not write it")
+    return ExportedLabels(summary, copied, written)
+
+
+def _complete_seeds(reader: StoreReader, watch: Watch) -> list[int]:
+    """All that a store has; says which are left out."""
+    begun, blocks = reader.begun(), reader.header.blocks
+    complete = [seed for seed, done in begun.items() if len(done) == blocks]
+    if not complete:
+        raise DataError(f"{reader.path} has no complete seed; `cskd-pipeline precompute` finishes one")
+    for seed, done in begun.items():
+        if len(done) < blocks:
+            watch(f"seed {seed} is left out: it is incomplete, {len(done)} of {blocks} blocks")
+    return complete

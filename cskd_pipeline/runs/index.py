@@ -1,0 +1,71 @@
+"""Fix a data set's canonical order, check its images, or copy them in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cskd_pipeline.progress import Progress, Watch, silent
+from cskd_pipeline.runs.settings import DataSettings
+from cskd_pipeline.settings import setting
+
+if TYPE_CHECKING:
+    from cskd_pipeline.data import SampleIndex
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexRequest(DataSettings):
+    """Which images to list, and what to do with the list."""
+
+    noun: ClassVar[str] = "index"
+
+    data: str = setting(
+        help="A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
+        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
+        group="data",
+        metavar="DATA",
+    )
+    split: str = setting("train", "Split to index.", group="data", metavar="NAME")
+    check: bool = setting(False, "Decode every image and name the broken ones.", group="data")
+    out: Path | None = setting(None, "Where to put the index.", group="output", metavar="FOLDER", shown="the cache")
+    pack: Path | None = setting(
+        None,
+        "Copy the images to tar shards in canonical order, for slow or remote storage and train --shuffle blocks.",
+        group="output",
+        metavar="FOLDER",
+    )
+
+
+def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, **settings: Any) -> SampleIndex:
+    """The index of a split: key, label and place of every image in canonical order, and the digest of these.
+
+    Args:
+        request: which images; or give its settings by name.
+        progress: told how far the work is.
+        settings: fields of `IndexRequest`.
+
+    Raises:
+        UsageError: nothing is called so, or it has no such split.
+        DataError: images are missing or broken.
+        RetryError: storage is full, read-only or out of reach.
+    """
+    request = request or IndexRequest.of(**settings)
+    from cskd_pipeline.data import build_index, resolve_data
+    from cskd_pipeline.data.pack import pack
+
+    source = resolve_data(request.data, root=request.data_root)
+    built = build_index(
+        source,
+        request.split,
+        out=request.out,
+        check=request.check,
+        progress=lambda done, total: progress(Progress(f"index {request.split}", done, total, "image")),
+    )
+    if request.pack is not None:
+        pack(
+            built,
+            request.pack,
+            progress=lambda done, total: progress(Progress(f"pack {request.split}", done, total, "image")),
+        )
+    return built

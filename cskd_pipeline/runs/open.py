@@ -1,0 +1,237 @@
+"""A label store together with the images that its labels belong to, for any training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import find_data, open_data
+from cskd_pipeline.runs.source import origin
+from cskd_pipeline.runs.student import student_for
+from cskd_pipeline.settings import Seeds, checked_seeds
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from torch import nn
+
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.models.student import Student
+    from cskd_pipeline.objectives import Objective
+    from cskd_pipeline.replay import ReplayLoader
+    from cskd_pipeline.store import StoreReader
+
+
+class Labels:
+    """Stored labels and the images they belong to.
+
+    Attributes:
+        store: the label store, opened for reading.
+        index: the images, in the canonical order that the labels are stored in.
+        recipe: the rule that makes the crops again.
+    """
+
+    def __init__(self, store: StoreReader, index: SampleIndex) -> None:
+        """Join labels and images.
+
+        Raises:
+            DataError: the store's attributes are damaged.
+            MismatchError: the images are not those that the labels were made for, or their labels or order differ.
+        """
+        header = store.header
+        found = {"samples": len(index), "classes": len(index.classes), "digest": index.digest}
+        for name, value in found.items():
+            if header.data[name] != value:
+                raise MismatchError(
+                    f"{store.path} was made for {header.data['name']} {header.data['split']} with {name} "
+                    f"{header.data[name]}, {index.name} {index.split} has {name} {value}; use the data that the "
+                    "labels belong to"
+                )
+        self.store, self.index = store, index
+        self.recipe: CropRecipe = origin(header, where=store.path)[1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W): the teacher's positions."""
+        return self.store.header.grid
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by label."""
+        return self.index.classes
+
+    @property
+    def size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.recipe.size
+
+    @property
+    def seeds(self) -> Seeds:
+        """The complete augmentation seeds, ascending. One is a view of every image."""
+        return tuple(self.store.complete_seeds())
+
+    def student(
+        self,
+        name: str,
+        objective: Objective | None = None,
+        *,
+        args: Mapping[str, Any] | None = None,
+        drop_path: float = 0.0,
+        weights: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> Student:
+        """A student on the CPU for these labels: classes, grid and image size are theirs.
+
+        Args:
+            name: a timm model, or deit_ti, deit_s or deit_b.
+            objective: gives the student the heads that it reads; None gives all that the model can have.
+            args: further keyword arguments of timm.create_model.
+            drop_path: stochastic depth rate.
+            weights: file to start from; classifiers for other classes start afresh.
+            seed: of the initial weights.
+
+        Raises:
+            UsageError: timm has no such model, or it refuses the arguments or cannot be distilled into.
+            MismatchError: it does not take crops of this size, or its patch tokens do not pool to the grid.
+            DataError: the weights are damaged or do not fit.
+        """
+        return student_for(
+            name,
+            objective,
+            size=self.size,
+            classes=len(self.classes),
+            grid=self.grid,
+            args=args,
+            drop_path=drop_path,
+            weights=weights,
+            seed=seed,
+        )
+
+    def loader(
+        self,
+        objective: Objective,
+        student: nn.Module,
+        *,
+        batch_size: int,
+        epochs: int,
+        seeds: Seeds | Sequence[int] | str | None = None,
+        repeats: int = 1,
+        shuffle: Literal["full", "blocks"] | None = None,
+        key: int = 0,
+        accumulation: int = 1,
+        canary: float = 0.01,
+        workers: int | None = None,
+        augment: Literal["workers", "device"] = "workers",
+        scratch: str | os.PathLike[str] | None = None,
+        device: torch.device | str | None = None,
+    ) -> ReplayLoader:
+        """Batches of (pixels, labels, targets) for a training loop: see `ReplayLoader`.
+
+        Pixels are fp32 [B, 3, S, S], erased, mixed and normalised as `student` expects; labels are the true ones,
+        mixed alike; targets are what `objective` reads.
+
+        Args:
+            objective: decides which targets are decoded, and the ratio of each epoch.
+            student: its input normalisation is used, and its device.
+            batch_size: crops per update, over all ranks and accumulated micro-batches.
+            epochs: of the whole run, which the objective's schedule spans.
+            seeds: of the store, cycled through epoch by epoch; by default all complete ones.
+            repeats: seeds shown in an epoch (repeated augmentation).
+            shuffle: "full", or by "blocks" of consecutive samples; default "blocks" with repeats, else "full".
+            key: of the shuffle.
+            accumulation: micro-batches per update.
+            canary: share of the crops whose pixels are compared with the store's checksums, 0 to 1.
+            workers: processes that read images, 0 for none; None chooses by the machine.
+            augment: where RandAugment runs, in the "workers" or on the "device".
+            scratch: folder for decoded labels; None chooses one.
+            device: where the batches are put; None is the student's.
+
+        Raises:
+            UsageError: the numbers do not fit together.
+            DataError: a seed is incomplete or damaged.
+            MismatchError: the store does not hold what the objective reads.
+        """
+        from cskd_pipeline.models.timm_model import normalisation
+        from cskd_pipeline.replay import Canary, ReplayLoader, StoredTargets
+        from cskd_pipeline.runtime.device import choose_device, device_of
+
+        chosen = self.require_seeds(seeds)
+        # Also for an objective that reads no targets: its crops are compared with the store all the same.
+        provider = StoredTargets(
+            self.store,
+            needs=objective.needs,
+            canary=Canary(canary),
+            scratch=None if scratch is None else Path(scratch),
+        )
+        mean, std = normalisation(student)
+        return ReplayLoader(
+            self.index,
+            self.recipe,
+            provider,
+            objective,
+            seeds=chosen,
+            epochs=epochs,
+            batch_size=batch_size,
+            mean=mean,
+            std=std,
+            device=device_of(student) if device is None else choose_device(str(device)),
+            repeats=repeats,
+            shuffle=shuffle,
+            key=key,
+            accumulation=accumulation,
+            workers=workers,
+            augment=augment,
+        )
+
+    def require_seeds(self, seeds: Seeds | Sequence[int] | str | None = None) -> Seeds:
+        """These seeds, or by default all that are complete.
+
+        Raises:
+            DataError: one of them is not complete, or none is.
+        """
+        if seeds is None:
+            chosen = self.seeds
+            if not chosen:
+                self.store.require_complete(self.store.seeds() or [0])
+        else:
+            chosen = checked_seeds(seeds, option="--seeds")
+        self.store.require_complete([*chosen])
+        return chosen
+
+
+def open(
+    store: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    data_root: str | None = None,
+    split: str | None = None,
+    progress: Watch = silent,
+) -> Labels:
+    """The labels in a store, and the images that they belong to.
+
+    Args:
+        store: a path or URL.
+        data: the images, as `--data` takes them; None finds them by the digest in the store.
+        data_root: folder that holds a known data set; None is $CSKD_DATA_ROOT.
+        split: of `data`; None is the split that the store names.
+        progress: told how far the indexing of the images is.
+
+    Raises:
+        DataError: there is no store, it is damaged, or its data is not found.
+        MismatchError: the images are not those that the labels were made for.
+        RetryError: storage is out of reach.
+    """
+    from cskd_pipeline.store import StoreReader
+
+    reader = StoreReader(str(store))
+    about = reader.header.data
+    if data is None:
+        index = find_data(about, root=data_root, watch=progress)
+    else:
+        index = open_data(data, split=split or about["split"], root=data_root, watch=progress)
+    return Labels(reader, index)

@@ -1,0 +1,223 @@
+"""Stage 1: run the teacher over augmented crops, once, and store its labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from cskd_pipeline.errors import UsageError
+from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import is_index, open_data
+from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings
+from cskd_pipeline.settings import Named, Seeds, setting
+
+if TYPE_CHECKING:
+    from cskd_pipeline.labelling.job import PrecomputeJob
+    from cskd_pipeline.store import StoreWriter
+
+DEFAULT_TARGETS = "hard,soft"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSettings):
+    """What to label, with which teacher, and where the labels go."""
+
+    noun: ClassVar[str] = "precompute"
+
+    data: str = setting(
+        "imagenet-1k",
+        "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
+        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
+        group="data",
+        metavar="DATA",
+    )
+    split: str = setting("train", "Split to label.", group="data", metavar="NAME")
+    out: str = setting(
+        help="The label store: a new folder or s3://bucket/path, or a store to add to.", group="labels", metavar="STORE"
+    )
+    seeds: Seeds = setting(
+        (0,),
+        "Augmentation seeds, each one view of every image: 7, 0:30 (30 not included) or 0:10,20.",
+        group="labels",
+        metavar="LIST",
+        shown="0",
+    )
+    targets: str | None = setting(
+        None,
+        "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
+        "and the mass of the others. full: all logits, for few classes.",
+        group="labels",
+        metavar="LIST",
+        shown=f"{DEFAULT_TARGETS}; what the store has",
+    )
+    target_args: Named = setting(
+        {},
+        "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
+        group="labels",
+        option="target-arg",
+    )
+    block: int | None = setting(
+        None, "Samples per committed block.", group="labels", shown="chosen to suit the set", low=2
+    )
+    rank: int | None = setting(None, "Number of this process, from 0.", group="machine", shown="the launcher's")
+    world_size: int | None = setting(
+        None, "Number of processes that share the work.", group="machine", shown="the launcher's"
+    )
+    engine: Literal["process", "ray"] = setting(
+        "process",
+        "Who does the work: this process, or tasks on a Ray cluster, which this process starts and watches.",
+        group="machine",
+    )
+    tasks: int | None = setting(
+        None,
+        "With --engine ray: tasks to start, each with a GPU if the cluster has any.",
+        group="machine",
+        metavar="NUMBER",
+        shown="one for each GPU, or one",
+        low=1,
+    )
+    ray_address: str | None = setting(
+        None,
+        "With --engine ray: the cluster, as HOST:PORT, or auto for the one that this machine belongs to.",
+        group="machine",
+        metavar="ADDRESS",
+        shown="$RAY_ADDRESS, or a Ray on this machine for this run alone",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.crop_recipe()
+        target_settings(self.targets or DEFAULT_TARGETS, self.target_args.items())
+        if not self.seeds:
+            raise UsageError("--seeds names no seed; give at least one")
+        if self.engine == "ray" and (self.rank is not None or self.world_size is not None):
+            raise UsageError("--rank and --world-size number processes, which Ray does by itself; leave them out")
+        if self.engine != "ray" and (self.tasks is not None or self.ray_address is not None):
+            option = "--tasks" if self.tasks is not None else "--ray-address"
+            raise UsageError(f"{option} is given without --engine ray, where it has no effect: give both, or neither")
+
+    def anywhere(self) -> Self:
+        """The same request for a process that has another current folder and other variables."""
+        from cskd_pipeline.data import manifest_names
+        from cskd_pipeline.data.shards import is_pattern
+        from cskd_pipeline.data.source import ROOT_VARIABLE
+        from cskd_pipeline.storage import is_address
+
+        def whole(path: str) -> str:
+            return path if is_address(path) else str(Path(path).expanduser().absolute())
+
+        is_name = self.data in manifest_names() and not is_index(self.data)
+        is_path = "/" in self.data or Path(self.data).exists() or is_pattern(self.data)
+        root = self.data_root or os.environ.get(ROOT_VARIABLE)
+        weights = self.teacher_weights
+        return dataclasses.replace(
+            self,
+            data=whole(self.data) if is_path and not is_name else self.data,
+            data_root=whole(root) if root else None,
+            out=whole(self.out),
+            teacher_weights=weights and Path(whole(str(weights))),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Precomputed:
+    """What a call of `precompute` did.
+
+    Attributes:
+        store: the store's path or URL, as it was given.
+        crops: how many crops this process labelled. The seeds asked for are complete, whoever made them.
+        rank: number of this process among those that shared the work.
+    """
+
+    store: str
+    crops: int
+    rank: int
+
+
+def precompute(
+    request: PrecomputeRequest | None = None, /, *, progress: Watch = silent, **settings: Any
+) -> Precomputed:
+    """Store a teacher's labels of augmented crops; returns when all seeds asked for are complete.
+
+    The same call continues after an interruption, and with other seeds adds to the store. Any number of processes
+    may make it at once, on one machine or many: each block is claimed by one of them.
+
+    Args:
+        request: what to do; or give its settings by name.
+        progress: told how far the work is.
+        settings: fields of `PrecomputeRequest`.
+
+    Raises:
+        UsageError: the request makes no sense.
+        DataError: images, weights or labels are missing, damaged or cannot be stored.
+        MismatchError: the store was made with other settings.
+        StoppedError: interrupted; committed blocks are kept.
+        RetryError: storage is full, read-only or out of reach, or a worker was killed.
+    """
+    request = request or PrecomputeRequest.of(**settings)
+    from cskd_pipeline.storage import open_storage
+    from cskd_pipeline.store import require_store_or_room
+
+    require_store_or_room(open_storage(request.out))
+    request.require_teacher()
+    if request.engine == "ray":
+        from cskd_pipeline.runs.ray import precompute_on_ray
+
+        return Precomputed(request.out, precompute_on_ray(request, progress), 0)
+    from cskd_pipeline.labelling.gap import warn_of_gap
+    from cskd_pipeline.labelling.job import precompute as run
+    from cskd_pipeline.loading import killed_workers_named
+    from cskd_pipeline.runtime.launcher import launched_rank
+    from cskd_pipeline.runtime.processors import worker_count
+
+    place = launched_rank(request.rank, request.world_size, os.environ)
+    job, writer = open_job(request, progress)
+    with killed_workers_named():
+        if place.rank == 0:
+            warn_of_gap(job, seed=request.seeds[0], report=progress)
+        made = run(
+            job,
+            writer,
+            [*request.seeds],
+            workers=worker_count(request.workers),
+            augment=request.augment == "workers",
+            rank=place.rank,
+            world=place.world,
+            watch=progress,
+        )
+    return Precomputed(request.out, made, place.rank)
+
+
+def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, StoreWriter]:
+    """The job that a request describes, and its store, created or opened.
+
+    Raises:
+        UsageError, DataError, MismatchError, RetryError: something is wrong with one of them, or with both together.
+    """
+    from cskd_pipeline.labelling.job import PrecomputeJob
+    from cskd_pipeline.runtime.device import choose_device
+    from cskd_pipeline.storage import open_storage
+    from cskd_pipeline.store import StoreReader, StoreWriter, is_store
+
+    device = choose_device(request.device)
+    storage = open_storage(request.out)
+    present = StoreReader(storage) if is_store(storage) else None  # more seeds for a store, which is what it is
+    block = request.block
+    if block is None and present is not None:
+        block = present.header.block
+    stored = target_settings(request.targets or DEFAULT_TARGETS, request.target_args.items())
+    if request.targets is None and not request.target_args and present is not None:
+        stored = stored_settings(present.header.encodings)
+    index = open_data(request.data, split=request.split, root=request.data_root, watch=watch)
+    classes, recipe = len(index.classes), request.crop_recipe()
+    teacher = request.load_teacher(classes=classes, size=recipe.size, device=device)
+    encodings = make_encodings(stored, positions=teacher.positions, classes=classes)
+    job = PrecomputeJob(index, recipe, teacher, encodings, block)
+    watch(
+        f"{index.name} {index.split}: {len(index):,} images, {classes} classes; teacher "
+        f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {device}, grid {teacher.grid[0]} x {teacher.grid[1]}"
+    )
+    return job, StoreWriter(storage, job.header)

@@ -1,0 +1,204 @@
+"""Settings that several verbs share, in groups that their requests inherit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.settings import Named, Settings, setting
+
+if TYPE_CHECKING:
+    import torch
+
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.models.teacher.teacher import Teacher
+
+SIZE, CHUNK = 224, 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(Settings):
+    """Where the images are."""
+
+    data: str | None = setting(
+        None,
+        "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
+        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
+        group="data",
+        metavar="DATA",
+        shown="found by the digest that the labels or the run belong to",
+    )
+    data_root: str | None = setting(
+        None,
+        "Folder, or address of tars, that holds the known data set.",
+        group="data",
+        metavar="FOLDER",
+        shown="$CSKD_DATA_ROOT",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsSettings(Settings):
+    """Where the weights of a store's teacher are."""
+
+    teacher_weights: Path | None = setting(
+        None,
+        "The teacher's weights (.safetensors, .pth).",
+        group="teacher",
+        metavar="FILE",
+        shown="timm's pretrained ones",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherSettings(WeightsSettings):
+    """Which teacher, and how it runs. What is None is as `load_teacher` has it by default."""
+
+    teacher: str | None = setting(
+        None, "A CNN of timm; regnety_160 is the published teacher.", group="teacher", metavar="MODEL"
+    )
+    teacher_args: Named = setting(
+        {},
+        "An argument for timm's constructor, such as output_stride=8; may be repeated.",
+        group="teacher",
+        option="teacher-arg",
+    )
+    teacher_precision: Literal["fp32", "bf16", "fp16"] | None = setting(
+        None, "Number format of its forward pass.", group="teacher", shown="fp32"
+    )
+    channels_last: bool = setting(False, "Run the teacher in channels-last memory format.", group="teacher")
+    compile_teacher: bool = setting(False, "Run the teacher through torch.compile.", group="teacher")
+    chunk: int | None = setting(
+        None,
+        "Crops per forward pass of the teacher, even; part of what the labels depend on.",
+        group="teacher",
+        shown=str(CHUNK),
+    )
+    global_source: Literal["mean", "head"] | None = setting(
+        None,
+        "Global targets: the mean of the dense logits (as published), or the teacher's own output.",
+        group="teacher",
+        shown="mean",
+    )
+
+    def require_teacher(self) -> None:
+        """Raise an error unless timm knows the teacher and its file of weights exists; needs no data.
+
+        Raises:
+            UsageError: no teacher is named, or timm has no such model.
+            DataError: the file of weights is missing.
+        """
+        from cskd_pipeline.models.teacher.load import resolve_teacher
+
+        if not self.teacher:
+            raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
+        resolve_teacher(self.teacher)
+        require_file("--teacher-weights", self.teacher_weights)
+
+    def load_teacher(self, *, classes: int, size: int, device: torch.device) -> Teacher:
+        """The teacher, ready to run on crops of `size` pixels.
+
+        Raises:
+            UsageError, DataError, MismatchError: as `models.teacher.load_teacher`.
+        """
+        from cskd_pipeline.models.teacher.load import load_teacher
+
+        self.require_teacher()
+        assert self.teacher is not None
+        return load_teacher(
+            self.teacher,
+            classes=classes,
+            size=size,
+            device=device,
+            weights=self.teacher_weights,
+            args=self.teacher_args,
+            precision=self.teacher_precision or "fp32",
+            channels_last=self.channels_last,
+            compile=self.compile_teacher,
+            chunk=CHUNK if self.chunk is None else self.chunk,
+            global_source=self.global_source or "mean",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropSettings(Settings):
+    """The recipe of the crops."""
+
+    recipe: str | None = setting(None, "Crop recipe: deit or plain.", group="crops", metavar="NAME", shown="deit")
+    recipe_args: Named = setting(
+        {},
+        "Change a field of the recipe, such as erase=0 or scale=[0.5,1]; may be repeated.",
+        group="crops",
+        option="recipe-arg",
+    )
+    size: int | None = setting(None, "Side of the crops in pixels.", group="crops", shown=str(SIZE))
+
+    def crop_recipe(self) -> CropRecipe:
+        """The recipe that the settings describe.
+
+        Raises:
+            UsageError: the name or a field is unknown, or a value out of bounds.
+        """
+        from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
+        from cskd_pipeline.record import require_choice
+
+        name = self.recipe or "deit"
+        require_choice("recipe", name, RECIPES)
+        size = SIZE if self.size is None else self.size
+        return CropRecipe.from_json({**RECIPES[name].to_json(), "size": size, **self.recipe_args})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MachineSettings(Settings):
+    """Where the work is done."""
+
+    device: str | None = setting(
+        None, "cpu, cuda or cuda:N.", group="machine", metavar="NAME", shown="a GPU where there is one"
+    )
+    workers: int | None = setting(
+        None,
+        "Processes that read images; 0 reads them in the main process.",
+        group="machine",
+        metavar="NUMBER",
+        shown="auto, by the processors",
+        low=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentSettings(MachineSettings):
+    """Where the work is done, RandAugment's included."""
+
+    augment: Literal["workers", "device"] = setting(
+        "workers",
+        "Where RandAugment runs: in the processes that read images, or on the model's GPU, which relieves them. The "
+        "crops are the same, to the bit.",
+        group="machine",
+    )
+
+
+def require_file(option: str, path: Path | None) -> None:
+    """Raise an error if a path is given and no file is there.
+
+    Raises:
+        DataError: it is missing, or is a folder.
+    """
+    if path is not None and not path.is_file():
+        raise DataError(f"{option} {path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file")
+
+
+def teacher_of(attributes: Mapping[str, Any], weights: Path | None) -> TeacherSettings:
+    """The settings of the teacher that a store's attributes describe, with weights from a file or timm."""
+    return TeacherSettings(
+        teacher=attributes["model"],
+        teacher_weights=weights,
+        teacher_args=attributes["args"],
+        teacher_precision=attributes["precision"],
+        channels_last=attributes["channels_last"],
+        compile_teacher=attributes["compile"],
+        chunk=attributes["chunk"],
+        global_source=attributes["global_source"],
+    )

@@ -1,0 +1,75 @@
+"""A student for the crops and the targets of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cskd_pipeline.errors import MismatchError
+
+if TYPE_CHECKING:
+    from cskd_pipeline.models.student import Student
+    from cskd_pipeline.objectives import Objective
+
+
+def student_for(
+    name: str,
+    objective: Objective | None,
+    *,
+    size: int,
+    classes: int,
+    grid: tuple[int, int] | None,
+    args: Mapping[str, Any] | None = None,
+    drop_path: float = 0.0,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> Student:
+    """A student that takes crops of `size` pixels and has the heads that an objective reads.
+
+    A model with a fixed image size is built for `size`, unless `args` name one.
+
+    Args:
+        name: a timm model or an alias.
+        objective: what reads the heads; None gives all that the model can have.
+        size: side of the crops in pixels.
+        classes: number of classes.
+        grid: (H, W) of the teacher; None without one.
+        args: further keyword arguments of timm.create_model.
+        drop_path: stochastic depth rate.
+        weights: file to start from; classifiers of another class count start afresh.
+        seed: of the initial weights.
+
+    Raises:
+        UsageError: unknown model, arguments that it refuses, or a model that cannot be distilled into.
+        MismatchError: it takes images of another size, or its patch tokens do not pool to `grid`.
+        DataError: the weights are damaged or do not fit.
+    """
+    from cskd_pipeline.models.student import can_be_distilled, create_student
+
+    arguments = dict(args or {})
+
+    def build(grid: tuple[int, int] | None, distillation: bool) -> Student:
+        return create_student(
+            name,
+            classes=classes,
+            grid=grid,
+            args=arguments,
+            drop_path=drop_path,
+            distillation=distillation,
+            weights=None if weights is None else os.fspath(weights),
+            seed=seed,
+        )
+
+    plain = build(None, False)
+    takes = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
+    if takes is not None and tuple(takes) != (size, size):
+        if "img_size" in arguments:
+            raise MismatchError(
+                f"the crops are {size} x {size} pixels, the student takes {takes[0]} x {takes[1]}; "
+                f"give --student-arg img_size={size}, or crops of that size"
+            )
+        arguments["img_size"] = size
+    dense = can_be_distilled(plain) if objective is None else objective.dense
+    distilled = dense if objective is None else bool(objective.needs)
+    return build(grid if dense else None, distilled)

@@ -1,0 +1,435 @@
+"""Stage 2: train a student on replayed crops, with stored targets, a live teacher's, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from cskd_pipeline.errors import MismatchError, RetryError, UsageError
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import open_data, split_to_score
+from cskd_pipeline.runs.open import Labels
+from cskd_pipeline.runs.open import open as open_labels
+from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
+from cskd_pipeline.runs.student import student_for
+from cskd_pipeline.settings import Named, Seeds, kinds, setting
+from cskd_pipeline.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.models.student import Student
+    from cskd_pipeline.models.teacher.teacher import Teacher
+    from cskd_pipeline.objectives import Objective
+    from cskd_pipeline.replay import ReplayLoader
+    from cskd_pipeline.training.inputs import RunInputs
+    from cskd_pipeline.training.summary import TrainSummary
+
+CANARY = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, AugmentSettings):
+    """Which student to train on what, and how."""
+
+    noun: ClassVar[str] = "train"
+
+    split: str | None = setting(
+        None, "Split to train on.", group="data", metavar="NAME", shown="train, or the one that the labels name"
+    )
+    eval_split: str | None = setting(
+        None, "Split to evaluate on, or none.", group="data", metavar="NAME", shown="val, else test"
+    )
+    labels: str | None = setting(
+        None,
+        "Label store to train from, a folder or s3://bucket/path; it fixes recipe and size of the crops.",
+        group="labels",
+        metavar="STORE",
+    )
+    seeds: Seeds | None = setting(
+        None,
+        "Augmentation seeds to cycle through, one an epoch: 0:30.",
+        group="labels",
+        metavar="LIST",
+        shown="all complete ones of the store; without a store a new one every epoch",
+    )
+    repeats: int = setting(1, "Repeated augmentation: seeds shown in an epoch.", group="labels")
+    shuffle: Literal["full", "blocks"] | None = setting(
+        None,
+        "full: any image at any time. blocks: groups of consecutive samples, which reads locally, and decodes an "
+        "image once for its repeated crops, which wait in memory.",
+        group="labels",
+        shown="blocks with --repeats, else full",
+    )
+    canary: float | None = setting(
+        None,
+        "Share of replayed crops that are compared with the store's checksums, 0 to 1.",
+        group="labels",
+        shown=str(CANARY),
+        low=0,
+        high=1,
+    )
+    scratch: Path | None = setting(
+        None,
+        "Folder on a local disk for decoded labels ($CSKD_SCRATCH too).",
+        group="machine",
+        metavar="DIR",
+        shown="/dev/shm if they fill at most half of what is free, else the folder for temporary files",
+    )
+    student: str = setting(
+        "deit_s",
+        "deit_ti, deit_s, deit_b, or any model of timm; to distil into, a vision transformer.",
+        group="student",
+        metavar="MODEL",
+    )
+    student_args: Named = setting(
+        {},
+        "An argument for timm's constructor, such as depth=6; may be repeated. The image size is the crops'.",
+        group="student",
+        option="student-arg",
+    )
+    student_weights: Path | None = setting(
+        None,
+        "Weights to start from; classifiers for other classes start afresh.",
+        group="student",
+        metavar="FILE",
+        shown="random ones",
+    )
+    objective: str | None = setting(
+        None,
+        "supervised, deit or cskd.",
+        group="objective",
+        metavar="NAME",
+        shown="cskd with --labels or --teacher, else supervised",
+    )
+    objective_args: Named = setting(
+        {},
+        "A setting of the objective: mode=hard|soft, schedule=linear|x2|cos|local|global, alpha, weight or "
+        "temperature; may be repeated.",
+        group="objective",
+        option="objective-arg",
+    )
+    preset: str | None = setting(
+        None,
+        "Published settings as defaults: cskd-ti, cskd-s, cskd-b, deit-ti, deit-s or deit-b.",
+        group="objective",
+        metavar="NAME",
+    )
+    out: Path | None = setting(
+        None, "Run folder.", group="output", metavar="RUN", shown="a new folder runs/STUDENT-OBJECTIVE-N"
+    )
+    resume: bool = setting(False, "Go on with the run in --out; begin it if it has not begun.", group="output")
+    crop_pct: float = setting(0.875, "Share of the image that evaluation sees.", group="data", above=0, high=1)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = setting(
+        (),
+        "Where to send the metrics besides metrics.csv; may be repeated.",
+        group="output",
+        option="log",
+    )
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """The request with these settings; a preset's come before the defaults of those not given.
+
+        Raises:
+            UsageError: a setting is unknown, missing or wrong.
+        """
+        if settings.get("preset") is not None:
+            from cskd_pipeline.presets import find_preset
+
+            preset = find_preset(settings["preset"])
+            chosen = {"student": preset.student, "objective": preset.objective["name"], "repeats": preset.repeats}
+            if settings.get("labels") is None:
+                chosen["data"] = preset.data
+            settings = {**preset.train, **chosen, **settings}
+        return super().of(**settings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None:
+            if self.teacher:
+                raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
+            self._refuse(("recipe", "recipe_args", "size"), "cannot be given with --labels: the recipe is the store's")
+        else:
+            self._refuse(("canary",), "is given without --labels, where it has no effect")
+            if self.data is None:
+                raise UsageError(
+                    "no images are given; name them with --data, or give --labels STORE, which knows its own"
+                )
+        if not self.teacher:
+            self._refuse(_TEACHER, "is given without --teacher, where it has no effect")
+        if self.resume and self.out is None:
+            raise UsageError("--resume is given without --out; name the run folder to go on with")
+        if self.scratch is not None and self.scratch.exists() and not self.scratch.is_dir():
+            raise UsageError(f"--scratch {self.scratch} is a file; give a folder")
+        self.crop_recipe()
+
+    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+        known = kinds(type(self))
+        for name in names:
+            if getattr(self, name) != known[name].default:
+                raise UsageError(f"{known[name].option} {why}; leave it out")
+
+    @property
+    def taught(self) -> bool:
+        """Whether there are targets of a teacher, stored or live."""
+        return self.labels is not None or bool(self.teacher)
+
+    @property
+    def method(self) -> str:
+        """Name of the objective."""
+        return self.objective or ("cskd" if self.taught else "supervised")
+
+    def make_objective(self) -> Objective:
+        """The objective, with the preset's settings where it is the preset's.
+
+        Raises:
+            UsageError: name, setting or value is not allowed, or it needs targets that there are not.
+        """
+        from cskd_pipeline.objectives import create_objective
+        from cskd_pipeline.presets import find_preset
+
+        published = find_preset(self.preset).objective if self.preset else {}
+        known = {k: v for k, v in published.items() if k != "name"} if published.get("name") == self.method else {}
+        objective = create_objective(self.method, **{**known, **self.objective_args})
+        if objective.needs and not self.taught:
+            raise UsageError(
+                f"objective {self.method} needs a teacher's targets: give --labels STORE, or --teacher NAME"
+            )
+        return objective
+
+
+_TEACHER = tuple(field.name for field in dataclasses.fields(TeacherSettings) if field.name != "teacher")
+
+
+def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, **settings: Any) -> TrainSummary:
+    """Train a student to the end of its last epoch, or from where a run with the same settings stopped.
+
+    SIGINT and SIGTERM stop it after the update at work, with a checkpoint. Under torchrun every process makes the
+    same call.
+
+    Args:
+        request: what to train; or give its settings by name.
+        progress: told how far the run is, on the first rank.
+        settings: fields of `TrainRequest`.
+
+    Raises:
+        UsageError: the request makes no sense, or the run folder is taken.
+        DataError: images, labels or weights are missing or damaged, or the loss is no longer finite.
+        MismatchError: images and labels, or the run to resume and the request, do not belong together.
+        StoppedError: stopped by a signal; the checkpoint is written.
+        RetryError: storage is full, read-only or out of reach, or a worker was killed.
+    """
+    request = request or TrainRequest.of(**settings)
+    from cskd_pipeline.loading import killed_workers_named
+    from cskd_pipeline.models.student import resolve_name
+    from cskd_pipeline.models.weights import weights_digest
+    from cskd_pipeline.runtime.device import process_group
+    from cskd_pipeline.runtime.processors import worker_count
+    from cskd_pipeline.runtime.ranks import on_first_rank, rank
+    from cskd_pipeline.runtime.stopping import stop_on_signals
+    from cskd_pipeline.training.loop import train as run
+    from cskd_pipeline.training.run_folder import RunFolder, new_run_folder
+    from cskd_pipeline.training.trackers import require_trackers
+
+    resolve_name(request.student)
+    require_file("--student-weights", request.student_weights)
+    require_trackers(request.trackers)
+    if request.teacher:
+        request.require_teacher()
+    objective = request.make_objective()
+    with process_group(request.device) as device:
+        watch = progress if rank() == 0 else silent
+        if request.out is None:
+            folder = on_first_rank(lambda: new_run_folder(f"{request.student}-{objective.name}"))
+            watch(f"run folder: {folder}")
+        else:
+            folder = request.out
+            on_first_rank(lambda: RunFolder(folder).require_free(resume=request.resume))
+        seeds = request.seeds
+        before = RunFolder(folder).inputs() if request.resume else None
+        if seeds is None and before is not None:  # its own, though the store may have got more since
+            seeds = before.seeds
+        supply = _supply(request, seeds, device=device, watch=watch)
+        student = supply.student(request, objective)
+        if student.fresh:
+            watch(f"started afresh, for {request.student_weights} does not fit them: {', '.join(student.fresh)}")
+        start = None if request.student_weights is None else weights_digest(student.model)
+        evaluation = _evaluation(request, supply, student, device=device, watch=watch)
+        with (
+            supply.loader(request, objective, student, device=device) as loader,
+            stop_on_signals() as stop,
+            _resumable(),
+            killed_workers_named(),
+        ):
+            return run(
+                request.part(TrainConfig),
+                student=student,
+                objective=objective,
+                source=loader,
+                evaluation=evaluation,
+                run_folder=folder,
+                device=device,
+                resume=request.resume,
+                stop=stop,
+                inputs=supply.inputs(request, loader, evaluation, start),
+                notes={"workers": worker_count(request.workers), "preset": request.preset},
+                trackers=request.trackers,
+                watch=watch,
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Supply:
+    """What a student trains on: a store's labels, or crops with a live teacher's targets or none."""
+
+    index: SampleIndex
+    recipe: CropRecipe
+    seeds: Seeds
+    labels: Labels | None = None
+    teacher: Teacher | None = None
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(H, W) of the teacher, None without one."""
+        taught = self.labels or self.teacher
+        return None if taught is None else taught.grid
+
+    def student(self, request: TrainRequest, objective: Objective) -> Student:
+        """The student that the request names, for these crops and targets."""
+        return student_for(
+            request.student,
+            objective,
+            size=self.recipe.size,
+            classes=len(self.index.classes),
+            grid=self.grid,
+            args=request.student_args,
+            drop_path=request.drop_path,
+            weights=request.student_weights,
+            seed=request.seed,
+        )
+
+    def loader(
+        self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
+    ) -> ReplayLoader:
+        """The run's batches."""
+        from cskd_pipeline.models.teacher.live import LiveTargets
+        from cskd_pipeline.models.timm_model import normalisation
+        from cskd_pipeline.replay import NoTargets, ReplayLoader
+
+        shared: dict[str, Any] = {
+            "seeds": self.seeds,
+            "epochs": request.epochs,
+            "batch_size": request.batch_size,
+            "repeats": request.repeats,
+            "shuffle": request.shuffle,
+            "key": request.seed,
+            "accumulation": request.accumulation,
+            "workers": request.workers,
+            "augment": request.augment,
+            "device": device,
+        }
+        if self.labels is not None:
+            canary = CANARY if request.canary is None else request.canary
+            return self.labels.loader(
+                objective, student, canary=canary, scratch=request.scratch or os.environ.get("CSKD_SCRATCH"), **shared
+            )
+        provider = NoTargets() if self.teacher is None else LiveTargets(self.teacher, self.recipe)
+        mean, std = normalisation(student)
+        # A live teacher needs its flags of cuDNN to itself while it runs.
+        shared["finish_ahead"] = self.teacher is None
+        return ReplayLoader(self.index, self.recipe, provider, objective, mean=mean, std=std, **shared)
+
+    def inputs(
+        self, request: TrainRequest, loader: ReplayLoader, evaluation: EvaluationSet | None, start: str | None
+    ) -> RunInputs:
+        """What a resumed run must find again."""
+        from cskd_pipeline.training.inputs import RunInputs
+
+        header = None if self.labels is None else self.labels.store.header
+        live = None if self.teacher is None else self.teacher.spec.to_json()
+        return RunInputs(
+            targets="stored" if header else "live" if live else "none",
+            data={"name": self.index.name, "split": self.index.split, "digest": self.index.digest},
+            classes=self.index.classes,
+            recipe=self.recipe.to_json(),
+            seeds=self.seeds,
+            repeats=request.repeats,
+            shuffle=loader.shuffle,
+            crop_pct=request.crop_pct,
+            evaluation=None if evaluation is None else (evaluation.index.split, evaluation.index.digest),
+            start=start,
+            teacher=header.teacher if header else live,
+            encodings=header.encodings if header else None,
+        )
+
+
+def _supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device, watch: Watch) -> _Supply:
+    if request.labels is not None:
+        labels = open_labels(
+            request.labels, data=request.data, data_root=request.data_root, split=request.split, progress=watch
+        )
+        return _Supply(labels.index, labels.recipe, labels.require_seeds(seeds), labels=labels)
+    assert request.data is not None
+    index = open_data(request.data, split=request.split or "train", root=request.data_root, watch=watch)
+    recipe = request.crop_recipe()
+    if seeds is None:  # a new view of every image in every epoch
+        seeds = tuple(range(request.epochs * max(1, request.repeats)))
+    teacher = None
+    if request.teacher:
+        teacher = request.load_teacher(classes=len(index.classes), size=recipe.size, device=device)
+    return _Supply(index, recipe, seeds, teacher=teacher)
+
+
+def _evaluation(
+    request: TrainRequest, supply: _Supply, student: Student, *, device: torch.device, watch: Watch
+) -> EvaluationSet | None:
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.runtime.processors import worker_count
+    from cskd_pipeline.runtime.ranks import rank, world_size
+
+    # Where the training images were found by their digest, the others are looked for in the same place.
+    data = request.data or str(supply.index.root)
+    split = request.eval_split
+    if split is None:
+        split = split_to_score(data, request.data_root)
+        if split is None:
+            watch("there is no val or test split: the student is not evaluated")
+    if split in (None, "none"):
+        return None
+    index = open_data(data, split=split, root=request.data_root, watch=watch)
+    if index.classes != supply.index.classes:
+        raise MismatchError(
+            f"split {split} has {len(index.classes)} classes that are not the {len(supply.index.classes)} of the "
+            "training split"
+        )
+    mean, std = normalisation(student)
+    return EvaluationSet(
+        index=index,
+        size=supply.recipe.size,
+        crop_pct=request.crop_pct,
+        mean=mean,
+        std=std,
+        device=device,
+        workers=min(4, worker_count(request.workers)),
+        rank=rank(),
+        world=world_size(),
+    )
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Have errors that say "try again" say how: the run folder exists by now."""
+    try:
+        yield
+    except RetryError as error:
+        hint = "" if "--resume" in str(error) else "; then give the same command with --resume"
+        raise RetryError(f"{error}{hint}") from error
