@@ -2,18 +2,21 @@
 
 Shape letters, used as suffixes throughout: B batch, C classes, H W teacher grid, P = H*W positions,
 N patch tokens, D width, S samples or the side of a crop, k and K kept classes, U slots of a palette.
+
+What travels with a batch are named tuples, which the tools of other training loops move, pin and split as they do any
+tuple of tensors.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MixedLabels:
+class MixedLabels(NamedTuple):
     """The true labels of a batch of mixed crops: `weight` of the first class, the rest of the second.
 
     Attributes:
@@ -39,8 +42,7 @@ class MixedLabels:
         return out
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SparseTargets:
+class SparseTargets(NamedTuple):
     """Distributions over classes of a batch, as a few named classes each and a rule for the others.
 
     Every crop has a palette of U slots (classes, each once). The global output keeps the first K slots or fewer, a
@@ -69,8 +71,7 @@ class SparseTargets:
     classes: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Targets:
+class Targets(NamedTuple):
     """The teacher's targets of one batch; a field that was not asked for is None.
 
     Attributes:
@@ -90,9 +91,8 @@ class Targets:
     sparse: SparseTargets | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TrainBatch:
-    """One micro-batch of one rank, on the device of the model.
+class TrainBatch(NamedTuple):
+    """One micro-batch of one rank, on the device of the model: (pixels, labels, targets).
 
     Attributes:
         pixels_B3SS: fp32, finished (erased, mixed, normalised for the student).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 
 from cskd_pipeline.batch import Targets
@@ -34,4 +32,4 @@ def harden(targets: Targets) -> Targets:
     if hard_BHW is None and global_BC is not None and dense_BCHW is not None:
         # argmax returns the first of equal maxima, which is the lowest class.
         hard_BHW = fuse(dense_BCHW, global_BC, ratio_steps=targets.ratio_steps).argmax(1)
-    return dataclasses.replace(targets, hard_global_B=hard_B, hard_dense_BHW=hard_BHW)
+    return targets._replace(hard_global_B=hard_B, hard_dense_BHW=hard_BHW)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -136,6 +135,5 @@ def _merged(parts: list[Targets]) -> Targets:
     """All fields that one of the parts has; each comes from one encoding."""
     merged = parts[0]
     for part in parts[1:]:
-        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(Targets)}
-        merged = dataclasses.replace(merged, **{name: value for name, value in fields.items() if value is not None})
+        merged = merged._replace(**{name: value for name, value in part._asdict().items() if value is not None})
     return merged
