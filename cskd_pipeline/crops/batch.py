@@ -1,4 +1,4 @@
-"""A batch of rendered crops with everything that finishing it, labelling it and checking it takes."""
+"""A batch of rendered crops, with all that is needed to finish, label and check it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from cskd_pipeline.runtime.memory import ReusedMemory
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CropBatch:
-    """Crops as workers make them; every crop's mix partner is in the batch.
+    """Crops as workers make them. Every crop's mix partner is in the same batch.
 
     Attributes:
         crops_B3SS: uint8, rendered pixels.
-        augmented: whether RandAugment is done; else `on` does it.
-        draws_B: `CROP_DRAW`, the parameters; seed and sample among them.
+        augmented: whether RandAugment has been applied; otherwise `on` applies it.
+        draws_B: `CROP_DRAW`, the parameters, including seed and sample.
         partner_rows_B: int64, the row of each crop's partner (its own where it is not mixed).
         labels_B: int64, the crops' own classes.
-        crc_B: uint32, crc32c of each crop's augmented pixels; None where nobody has looked yet, see `checksums`.
-        memory: where finished pixels are put on a CPU.
+        crc_B: uint32, crc32c of each crop's augmented pixels; None if not computed yet, see `checksums`.
+        memory: holds the finished pixels on a CPU.
     """
 
     crops_B3SS: Tensor
@@ -45,7 +45,7 @@ class CropBatch:
         return len(self.crops_B3SS)
 
     def on(self, device: torch.device, recipe: CropRecipe) -> CropBatch:
-        """The batch with its pixels on `device`, augmented there if they are not yet."""
+        """The batch with its pixels on `device`, augmented there unless they already are."""
         crops_B3SS = self.crops_B3SS.to(device, non_blocking=True)
         if not self.augmented:
             crops_B3SS = augment(crops_B3SS, self.draws_B, fill=recipe.fill)
@@ -57,7 +57,7 @@ class CropBatch:
         return finish(crops, self.draws_B, self.partner_rows_B, recipe, mean=mean, std=std, memory=self.memory)
 
     def checksums(self, rows_n: NDArray[np.int64] | None = None) -> NDArray[np.uint32]:
-        """uint32 [n], crc32c of these crops' pixels, of all by default."""
+        """uint32 [n], crc32c of the pixels of these crops, all of them by default."""
         if rows_n is None:
             rows_n = np.arange(len(self))
         if self.crc_B is not None:

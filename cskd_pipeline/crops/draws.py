@@ -1,4 +1,4 @@
-"""One fixed-size record a crop: everything that happens to an image, as integers."""
+"""One fixed-size record per crop: everything that happens to an image, as integers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CROP_DRAW = np.dtype(
     [
         ("seed", "<i8"),
         ("sample", "<i8"),
-        ("partner", "<i8"),  # the sample that it is mixed with; itself where nothing is mixed
+        ("partner", "<i8"),  # the sample it is mixed with; itself if not mixed
         ("noise", "<u8"),  # names the erased box's noise, see `finish`
         ("top", "<i4"),  # the region, in source pixels
         ("left", "<i4"),
         ("height", "<i4"),
         ("width", "<i4"),
-        ("lam", "<u4"),  # share of the crop's own pixels and label, in 1/65536; 65536 where nothing is mixed
+        ("lam", "<u4"),  # share of the crop's own pixels and label, in 1/65536; 65536 if not mixed
         ("magnitude", "<i2", MAX_LAYERS),  # RandAugment: signed, in 1/2048
         ("op", "u1", MAX_LAYERS),  # RandAugment: index into ops.OPS, or 255 for none
         ("erase_top", "<u2"),  # the erased box, in crop pixels; height or width 0 for none
@@ -48,7 +48,7 @@ CROP_DRAW = np.dtype(
 # A structured dtype has no finer static type; `CROP_DRAW` is what these arrays hold.
 Draws = NDArray[np.void]
 
-# Small enough that the arrays of one Philox round stay in a core's cache: three times as fast as all at once.
+# The arrays of one Philox round then stay in a core's cache: three times as fast as all crops at once.
 _CROPS_AT_ONCE = 1 << 14
 
 

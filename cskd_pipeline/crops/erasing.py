@@ -1,4 +1,4 @@
-"""The erased box of a crop. Zhong et al., "Random erasing data augmentation", arXiv 1708.04896, as timm has it."""
+"""The erased box of a crop. Zhong et al., "Random erasing data augmentation", arXiv 1708.04896, as in timm."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ASPECT = (0.3, 1 / 0.3)
 
 
 def draw_erased_boxes(key: Key, samples_n: NDArray[np.int64], *, erased: NDArray[np.bool_], size: int) -> Boxes:
-    """One box a sample, in crop pixels; height 0 where nothing is erased.
+    """One box per sample, in crop pixels; height 0 where nothing is erased.
 
     Args:
         key: the seed's key.
         samples_n: int64 [n], sample indices.
-        erased: bool [n], whether the crop has a box at all (ten attempts at one that fits may still fail).
+        erased: bool [n], whether to try a box at all (ten attempts may still fail to fit one).
         size: the crop's side in pixels.
     """
     boxes = Boxes(*(np.zeros_like(samples_n) for _ in range(4)))

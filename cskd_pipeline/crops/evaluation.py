@@ -1,4 +1,4 @@
-"""The crop that a model is evaluated on: the centre of the resized image."""
+"""The crop used for evaluation: the centre of the resized image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cskd_pipeline.crops.render import resize
 
 
 def evaluation_crop(image: NDArray[np.uint8], *, size: int, crop_pct: float) -> NDArray[np.uint8]:
-    """uint8 [3, size, size], contiguous: shorter side to floor(size / crop_pct), aspect kept, then the centre.
+    """uint8 [3, size, size], contiguous: shorter side resized to floor(size / crop_pct), then the centre.
 
     Args:
         image: uint8 [h, w, 3], RGB.

@@ -1,7 +1,7 @@
 """Numbers from random words by integer or exactly rounded arithmetic only.
 
-A libm may round `exp` or `sin` differently from the next, and NumPy picks its own by instruction set. IEEE 754
-fixes + - * / and square root to the last bit, so whatever a box or an angle depends on is made of those.
+libm implementations round `exp` and `sin` differently, and NumPy picks its own by instruction set. IEEE 754 fixes
++ - * / and square root to the last bit, so boxes and angles are computed from those alone.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from cskd_pipeline.crops.philox import WORD
 
 Floats = NDArray[np.floating]
-"""Always fp64; NumPy's annotations lose that on the way through a ufunc."""
+"""Always fp64; NumPy's type annotations lose that across a ufunc."""
 
 _EXP_HALVINGS = 3
 _EXP_TERMS = 16
 EXP_LIMIT = 3.0
-"""`exp` is meant for arguments of at most this size."""
+"""The largest |argument| of `exp`."""
 
 
 def uniform(words_n: NDArray[np.int64], low: float, high: float) -> Floats:
@@ -29,12 +29,12 @@ def uniform(words_n: NDArray[np.int64], low: float, high: float) -> Floats:
 
 
 def below(words_n: NDArray[np.int64], bounds_n: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Integers in [0, bound) for bounds below 2^31, by multiply and shift (bias below bound / 2^32)."""
+    """Integers in [0, bound), by multiply and shift, for bounds below 2^31 (bias below bound / 2^32)."""
     return (words_n * bounds_n) >> 32
 
 
 def chance(words_n: NDArray[np.int64], probability: float) -> NDArray[np.bool_]:
-    """True with the given probability (never at 0, always at 1)."""
+    """True with the given probability: never at 0, always at 1."""
     return words_n < int(probability * WORD)
 
 
@@ -49,7 +49,7 @@ def log(value: float) -> float:
 
 
 def exp(values_n: Floats) -> Floats:
-    """e to the power of each value with |value| <= EXP_LIMIT: a Taylor series at value / 8, squared three times."""
+    """e^value for |value| <= EXP_LIMIT: 17 terms of the Taylor series at value / 8, squared three times."""
     reduced_n = values_n / float(1 << _EXP_HALVINGS)
     power_n = np.ones_like(reduced_n)
     for term in range(_EXP_TERMS, 0, -1):

@@ -1,4 +1,4 @@
-"""The true labels of mixed crops, and where in a batch a crop's partner is."""
+"""The true labels of mixed crops, and the row of each crop's partner in its batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cskd_pipeline.crops.recipe import CropRecipe
 
 
 def partner_rows(draws_B: Draws) -> NDArray[np.int64]:
-    """int64 [B], the row of each crop's mix partner in the batch; its own row where it is not mixed.
+    """int64 [B], the row of each crop's mix partner in the batch; its own row if it is not mixed.
 
     Raises:
         ValueError: a partner is not in the batch.
@@ -28,11 +28,7 @@ def partner_rows(draws_B: Draws) -> NDArray[np.int64]:
 
 
 def check_partner_rows(draws_B: Draws, partner_rows_B: NDArray[np.int64]) -> None:
-    """Nothing, if each row names the crop's partner.
-
-    Raises:
-        ValueError: a row holds another crop than the partner.
-    """
+    """Raise ValueError unless each row holds the crop's partner."""
     found_B = draws_B[partner_rows_B]
     wrong = np.flatnonzero((found_B["sample"] != draws_B["partner"]) | (found_B["seed"] != draws_B["seed"]))
     if len(wrong):
@@ -51,14 +47,14 @@ def mixed_labels(
     recipe: CropRecipe,
     device: torch.device | str,
 ) -> MixedLabels:
-    """The batch's true labels with exactly the lambda that its pixels were mixed with.
+    """The batch's true labels, mixed with exactly the lambda of its pixels.
 
     Args:
         labels_B: integers [B], the class of each sample.
         partner_rows_B: int64 [B], the row of each crop's partner in the batch.
         draws_B: `CROP_DRAW` [B].
         recipe: the recipe that made the draws.
-        device: where the labels shall be.
+        device: where to put the labels.
 
     Raises:
         ValueError: a row does not hold the partner.

@@ -1,8 +1,8 @@
 """Mutual pairs and how they are mixed.
 
 mixup: Zhang et al., arXiv 1710.09412. CutMix: Yun et al., arXiv 1905.04899 (box and corrected lambda as in timm).
-Within a fixed group of samples a permutation keyed by the seed makes pairs; both members share one lambda or one
-box, so each image is decoded once and a pair depends neither on the batch nor on the number of processes.
+Within a fixed group of samples a permutation keyed by the seed makes pairs. Both members share one lambda or one box,
+so each image is decoded once, and a pair depends on neither the batch nor the number of processes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cskd_pipeline.crops.philox import Key, sample_words
 DOMAIN_MIX = 4
 DOMAIN_PAIR = 5
 LAM_ONE = quantiles.BETA_ONE
-"""A lambda is an integer number of 1/65536; it and 1 - lambda are then both exact in fp32."""
+"""A lambda is an integer in units of 1/65536, so that lambda and 1 - lambda are both exact in fp32."""
 _SAMPLES_AT_ONCE = 1 << 14
 
 Ints = NDArray[np.int64]
@@ -47,8 +47,8 @@ class Mixes(NamedTuple):
 def draw_partners(key: Key, samples_n: Ints, *, total: int, group: int) -> Ints:
     """int64 [n], the mix partner of each sample: mutual, in the same group, itself for the odd one out.
 
-    Groups are `group` consecutive samples of the canonical order, the last one shorter where `total` ends. In
-    each, the samples sorted by a keyed hash are paired first with second, third with fourth and so on.
+    Groups are `group` consecutive samples of the canonical order; the last one may be shorter. Within a group, the
+    samples are sorted by a keyed hash and paired: first with second, third with fourth and so on.
     """
     groups_G, row_n = np.unique(samples_n // group, return_inverse=True)
     partners_Gg = np.empty((len(groups_G), group), np.int64)
@@ -63,7 +63,7 @@ def draw_partners(key: Key, samples_n: Ints, *, total: int, group: int) -> Ints:
 def _group_partners(key: Key, groups_G: Ints, *, total: int, group: int) -> Ints:
     members_Gg = groups_G[:, None] * group + np.arange(group)
     high, low, _, _ = sample_words(key, members_Gg, DOMAIN_PAIR)
-    # 63 bits, which int64 sorts; samples beyond the end of the data set sort last and are nobody's partner.
+    # 63 bits sort as int64; samples beyond the end of the data set sort last and are never partners.
     hash_Gg = np.where(members_Gg < total, high << 31 | low >> 1, np.iinfo(np.int64).max)
     order_Gg = np.argsort(hash_Gg, axis=1, kind="stable")
     sorted_Gg = np.take_along_axis(members_Gg, order_Gg, axis=1)
@@ -108,7 +108,7 @@ def draw_mixes(
     y, x = exact.below(row, size), exact.below(column, size)
     top, bottom = np.maximum(y - side_n // 2, 0), np.minimum(y + (side_n + 1) // 2, size)
     left, right = np.maximum(x - side_n // 2, 0), np.minimum(x + (side_n + 1) // 2, size)
-    # The box was cut at the crop's border: lambda becomes the share of pixels that were kept, to the nearest step.
+    # The box was cut at the crop's border, so lambda becomes the share of pixels kept, to the nearest step.
     kept_n = size * size - (bottom - top) * (right - left)
     area_lam_n = (kept_n * (2 * LAM_ONE) + size * size) // (2 * size * size)
 

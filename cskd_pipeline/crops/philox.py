@@ -1,7 +1,7 @@
 """Philox4x32-10, a counter-based generator: random words as a pure function of (key, counter).
 
 Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Written once for NumPy int64
-arrays and torch int64 tensors of any device; every word is held as 0 <= word < 2^32 in an int64.
+arrays and torch int64 tensors on any device; every int64 holds a word, 0 <= word < 2^32.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ def stream_key(*, version: int, key: int, seed: int) -> Key:
 
 
 def sample_words(key: Key, samples_n: NDArray[np.int64], domain: int, block: int = 0) -> FourWords:
-    """Four words for each sample, int64 [n] each, independent between domains and blocks.
+    """Four words for each sample, int64 [n] each, independent across domains and blocks.
 
     Args:
         key: see `stream_key`.
         samples_n: int64 [n], sample indices (any order, any subset).
         domain: what the words are for, one of the table in docs/recipe.md.
-        block: which four words of that domain, below 65536.
+        block: which four words within that domain, below 65536.
     """
     where = np.full_like(samples_n, domain << 16 | block)
     return philox4x32((samples_n & _MASK, samples_n >> 32, where, np.zeros_like(samples_n)), key)
 
 
 def _multiply(word: Words, multiplier: int) -> tuple[Words, Words]:
-    """High and low 32 bits of a 32 x 32 bit product, through 16-bit halves: int64 has no room for all 64."""
+    """High and low 32 bits of a 32 x 32 bit product, via 16-bit halves, because int64 cannot hold all 64."""
     low = word * (multiplier & _HALF)
     high = word * (multiplier >> 16) + (low >> 16)
     return high >> 16, ((high & _HALF) << 16) | (low & _HALF)

@@ -1,6 +1,6 @@
-"""Normal and beta draws as look-ups in a committed table of quantiles (quantiles.npz, integers only).
+"""Normal and beta draws: look-ups in a committed table of quantiles (quantiles.npz, integers only).
 
-The table is part of recipe version 1: it never changes. `experiments/make_quantiles.py` is how it was made.
+The table is part of recipe version 1 and never changes. `experiments/make_quantiles.py` made it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 NORMAL_BITS = 15
 NORMAL_ONE = 1 << 13
-"""A normal draw is an integer number of 1/8192; the largest is 4.17 in size."""
+"""A normal draw is an integer in units of 1/8192; the largest magnitude is 4.17."""
 BETA_BITS = 12
 BETA_ONE = 1 << 16
-"""A beta draw is an integer number of 1/65536."""
+"""A beta draw is an integer in units of 1/65536."""
 BETA_ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.0)
-"""beta(alpha, alpha) is tabled for these; 1.0 is the uniform distribution."""
+"""The alphas with a table of beta(alpha, alpha); 1.0 is the uniform distribution."""
 
 
 @functools.cache

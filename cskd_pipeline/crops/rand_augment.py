@@ -1,7 +1,7 @@
-"""Which RandAugment operations a crop gets, and how strong. Cubuk et al., arXiv 1909.13719, in timm's variant.
+"""Which RandAugment operations a crop gets, and how strong. Cubuk et al., arXiv 1909.13719, timm's variant.
 
-Each of n layers picks one of fifteen operations, applies it with probability 1/2, at a magnitude of
-m + mstd * N(0, 1) clipped to 0..10 and a random sign.
+Each of n layers picks one of fifteen operations and applies it with probability 1/2, at a magnitude of
+m + mstd * N(0, 1), clipped to 0..10, with a random sign.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROBABILITY = 0.5
 MAX_LAYERS = 4
 NO_OP = 255
 MAGNITUDE_ONE = 1 << 11
-"""A magnitude is an integer number of 1/2048."""
+"""A magnitude is an integer in units of 1/2048."""
 MAX_MAGNITUDE = 10
 
 _PATTERN = re.compile(r"rand-m(?P<m>\d+)(-n(?P<n>\d+))?(-mstd(?P<mstd>\d+(\.\d+)?))?-inc1")
@@ -63,7 +63,7 @@ def draw_layers(
 
     Returns:
         uint8 [n, MAX_LAYERS], indices into `op_arguments.OPS` or NO_OP, and int16 [n, MAX_LAYERS], magnitudes in
-        units of 1/MAGNITUDE_ONE, their sign the operation's direction (0 where there is no operation).
+        units of 1/MAGNITUDE_ONE whose sign is the operation's direction (0 where there is no operation).
     """
     op_nL = np.full((len(samples_n), MAX_LAYERS), NO_OP, np.uint8)
     magnitude_nL = np.zeros((len(samples_n), MAX_LAYERS), np.int16)

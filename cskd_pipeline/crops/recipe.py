@@ -1,6 +1,6 @@
-"""The rule that turns (seed, sample) into a crop. It lives in the store; training takes it from there.
+"""The rule that turns (seed, sample) into a crop. The store holds it, and training takes it from there.
 
-Published settings: DeiT (Touvron et al., arXiv 2012.12877), which CSKD (Zhao et al., arXiv 2307.08500) keeps.
+The settings are those of DeiT (Touvron et al., arXiv 2012.12877), kept by CSKD (Zhao et al., arXiv 2307.08500).
 """
 
 from __future__ import annotations
@@ -31,29 +31,30 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class CropRecipe(Record):
     """Which augmentations, how strong, on which stream of random numbers.
 
-    Recipes that differ in other fields than `key` and `version` share their random words: one without mixing takes
-    the same regions and flips as one with.
+    Recipes with equal `key` and `version` share their random words: one without mixing takes the same regions and
+    flips as one with it. docs/recipe.md is normative.
 
     Attributes:
-        name: what people call it; it has no effect on crops.
-        version: of the rule; the draws of a version never change.
+        name: for people; it has no effect on crops.
+        version: of the rule; a version's draws never change.
         key: names an independent stream of random numbers.
         size: the crop's side in pixels.
-        scale: least and largest share of the source image's area.
-        ratio: least and largest width / height of the region.
+        scale: smallest and largest area of the region, as a share of the source image's.
+        ratio: smallest and largest width / height of the region.
         flip: probability of a horizontal flip.
-        rand_augment: timm's notation, such as "rand-m9-mstd0.5-inc1", or None.
+        rand_augment: timm's notation, such as "rand-m9-mstd0.5-inc1"; None for no operations.
         erase: probability of random erasing with per-pixel noise.
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of CutMix, 0 for none.
-        mix_switch: probability of CutMix where both are on. Where either is on, every pair is mixed.
+        mix_switch: probability of CutMix where both are on. If either is on, every pair is mixed.
         label_smoothing: epsilon of the true labels.
-        group: mix partners come from the same group of so many consecutive samples of the canonical order.
-        mean: of the data set, per channel in 0..1: fills what geometric operations uncover; centre of erasing noise.
+        group: mix partners come from the same group of this many consecutive samples of the canonical order.
+        mean: of the data set, per channel in 0..1: colour of pixels that geometric operations uncover, centre of
+            erasing noise.
         std: of the data set, per channel in 0..1: spread of erasing noise.
 
     Raises:
-        UsageError: a field is out of its bounds, or the version is not known.
+        UsageError: a field is out of bounds, or the version is unknown.
     """
 
     name: str
@@ -105,9 +106,9 @@ class CropRecipe(Record):
         """The recipe with these fields.
 
         Raises:
-            UsageError: a field is unknown or out of its bounds, or the recipe is of a newer version.
+            UsageError: a field is unknown or out of bounds, or the recipe is of a newer version.
         """
-        # The version first: a newer recipe may well have fields that this one does not know.
+        # The version first: a newer recipe may have fields unknown to this release.
         _check_version(values.get("version", VERSION))
         return super(CropRecipe, cls).from_json(values)
 
@@ -134,15 +135,15 @@ class CropRecipe(Record):
     ) -> Draws:
         """The crops of these samples: a `CROP_DRAW` array [n], a pure function of the arguments.
 
-        A crop does not depend on which other samples are asked for, nor on their order.
+        A crop depends on neither the other samples asked for nor their order.
 
         Args:
             seed: the augmentation seed, 0 or above.
             samples_n: integers [n], indices in the data set's canonical order.
             heights: integers [n], source pixels.
             widths: integers [n], source pixels.
-            total: how many samples the data set has, which decides the pairs of its last group.
-            partners_n: what `partners` gives, for who has asked already: most of the work where samples are few.
+            total: number of samples of the data set, which decides the pairs of its last group.
+            partners_n: the result of `partners`, if the caller has it: most of the work for few samples.
 
         Raises:
             ValueError: a sample is outside 0..total-1, a source size is below 1, or the lengths differ.
@@ -160,9 +161,9 @@ class CropRecipe(Record):
         return draw_crops(self, seed, samples, partners_n, heights=height_n, widths=width_n)
 
     def partners(self, seed: int, samples_n: ArrayLike, *, total: int) -> NDArray[np.int64]:
-        """int64 [n], the samples that these are mixed with: the `partner` field of `draw`.
+        """int64 [n], the samples these are mixed with: the `partner` field of `draw`.
 
-        Mutual and inside the sample's group; a sample that is not mixed is its own partner.
+        Partners are mutual and in the same group; a sample that is not mixed is its own partner.
 
         Raises:
             ValueError: a sample is outside 0..total-1.
@@ -217,4 +218,4 @@ RECIPES: dict[str, CropRecipe] = {
     "deit": CropRecipe(name="deit"),
     "plain": CropRecipe(name="plain", rand_augment=None, erase=0.0, mixup=0.0, cutmix=0.0, label_smoothing=0.0),
 }
-"""Presets by name; `dataclasses.replace` adapts one."""
+"""Presets by name; adapt one with `dataclasses.replace`."""

@@ -1,7 +1,7 @@
 """The random resized region: where in the source image a crop is taken from.
 
-Szegedy et al., "Going deeper with convolutions" (arXiv 1409.4842), as torchvision and timm define it: ten attempts
-at a random area and aspect ratio, then the largest central region of an allowed ratio.
+Szegedy et al., "Going deeper with convolutions" (arXiv 1409.4842), as in torchvision and timm: ten attempts at a random
+area and aspect ratio, then the largest central region of an allowed ratio.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def draw_regions(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Boxes:
-    """One region a sample, in source pixels and inside its image.
+    """One region per sample, in source pixels, inside the image.
 
-    Unlike timm's, an attempt that rounds to an empty region counts as failed, so even a 1 x 1 image has a region.
+    Unlike in timm, an attempt that rounds to an empty region fails, so even a 1 x 1 image has a region.
 
     Args:
         key: the seed's key.
         samples_n: int64 [n], sample indices.
         heights: int64 [n], source pixels.
         widths: int64 [n], source pixels.
-        scale: least and largest share of the image's area.
-        ratio: least and largest width / height, drawn uniformly on a log scale.
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest width / height, drawn uniformly on a log scale.
     """
     boxes = _central(heights, widths, ratio)
     log_ratio = exact.log(ratio[0]), exact.log(ratio[1])
