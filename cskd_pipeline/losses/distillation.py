@@ -16,7 +16,7 @@ def hard_global(dist_BC: Tensor, classes_B: Tensor) -> Tensor:
 def soft_global(dist_BC: Tensor, global_BC: Tensor, *, temperature: float) -> Tensor:
     """T^2 * KL(softmax(g/T) || softmax(z_dist/T)) / C of every example, fp32 [B].
 
-    The paper's equation has no divisor; its code divides the sum over the batch by B*C, and published results
-    have that divisor in them.
+    The paper's equation has no divisor. Its code divides the sum over the batch by B*C, and the published results
+    include that divisor.
     """
     return tempered_divergence(dist_BC, global_BC, temperature=temperature) / dist_BC.shape[1]

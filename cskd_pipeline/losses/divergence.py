@@ -1,4 +1,4 @@
-"""The divergence that both soft distillation losses sum up."""
+"""The divergence that both soft distillation losses sum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.functional import kl_div
 def tempered_divergence(student_BCX: Tensor, teacher_BCX: Tensor, *, temperature: float) -> Tensor:
     """T^2 * KL(softmax(teacher/T) || softmax(student/T)) over axis 1, fp32 [B, ...] without that axis.
 
-    Teacher logits of minus infinity are allowed: they stand for probability zero and add nothing.
+    Teacher logits may be minus infinity: probability zero, which adds nothing.
     """
     log_student = (student_BCX.float() / temperature).log_softmax(1)
     teacher = (teacher_BCX.float() / temperature).softmax(1)

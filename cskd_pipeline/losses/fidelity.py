@@ -1,4 +1,4 @@
-"""How well sparse soft targets say what the teacher said."""
+"""How close sparse soft targets are to the teacher's distributions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cskd_pipeline.ratio import RATIO_STEPS
 
 @torch.no_grad()
 def soft_fidelity(sparse: SparseTargets, dense_BPC: Tensor, global_BC: Tensor) -> dict[str, npt.NDArray[np.float64]]:
-    """Four measures of every crop, float64 [B] each; writes distributions out, so it is for samples.
+    """Four measures of every crop, float64 [B] each. Builds full distributions, so use it on samples.
 
     Args:
         sparse: what was stored.
@@ -22,10 +22,10 @@ def soft_fidelity(sparse: SparseTargets, dense_BPC: Tensor, global_BC: Tensor) -
         global_BC: g.
 
     Returns:
-        kl_dense: KL(softmax(d) || decoded) in nats at T = 1, mean over positions; targets of the ratio 1.
-        kl_global: KL(softmax(g) || decoded); targets of the ratio 0.
-        kept_dense: the share of softmax(d) at the classes that a position keeps, mean over positions.
-        kept_global: the share of softmax(g) at the classes that the global output keeps.
+        kl_dense: KL(softmax(d) || decoded) in nats at T = 1, mean over positions; targets at ratio 1.
+        kl_global: KL(softmax(g) || decoded) in nats; targets at ratio 0.
+        kept_dense: the mass of softmax(d) on the classes that a position keeps, mean over positions.
+        kept_global: the mass of softmax(g) on the classes that the global output keeps.
     """
     slots = sparse.class_BU.shape[1]
     true_BCP, true_BC1 = (

@@ -16,18 +16,18 @@ def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:
 
 
 def harden(targets: Targets) -> Targets:
-    """`targets` with absent hard fields filled in from its logits; ties go to the lowest class.
+    """`targets` with missing hard fields computed from its logits; ties go to the lowest class.
 
-    This is how an objective takes hard targets from a live teacher, or from a store of full logits.
+    Objectives use it to get hard targets from a live teacher or from a store of full logits.
 
     Raises:
-        DataError: there is neither a hard global target nor global logits.
+        DataError: the targets have neither a hard global target nor global logits.
     """
     global_BC, dense_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
     hard_B, hard_BHW = targets.hard_global_B, targets.hard_dense_BHW
     if hard_B is None:
         if global_BC is None:
-            raise DataError("the targets hold neither hard classes nor logits; make the store anew")
+            raise DataError("the targets hold neither hard classes nor logits; make a store with targets `hard`")
         hard_B = global_BC.float().argmax(1)
     if hard_BHW is None and global_BC is not None and dense_BCHW is not None:
         # argmax returns the first of equal maxima, which is the lowest class.

@@ -26,7 +26,7 @@ def normalized(student_BC: Tensor, teacher_BC: Tensor, labels_B: Tensor, *, gamm
     target_B = teacher_BC.softmax(1).gather(1, y_B1)[:, 0] * student_BC.log_softmax(1).gather(1, y_B1)[:, 0]
     others_BC = (teacher_BC / temperature).scatter(1, y_B1, -torch.inf).softmax(1)
     log_others_BC = (student_BC / temperature).scatter(1, y_B1, -torch.inf).log_softmax(1)
-    # The label's own share is 0 * -inf: its logarithm is set to 0, which no gradient passes.
+    # The label's own share is 0 * -inf: its logarithm is set to 0, which passes no gradient.
     return -target_B - gamma * temperature**2 * (others_BC * log_others_BC.scatter(1, y_B1, 0.0)).sum(1)
 
 
@@ -35,7 +35,7 @@ def sparse_normalized(
 ) -> Tensor:
     """`normalized` against g of sparse targets, fp32 [B].
 
-    There is one distribution an example here, and the student's own [B, C] is as large: g is written out.
+    g is written out as [B, C]: it is one distribution per example, as large as the student's own logits.
     """
     teacher_BC = densify(global_on_palette(sparse), classes=sparse.classes)[:, :, 0]
     return normalized(student_BC, teacher_BC, labels_B, gamma=gamma, temperature=temperature)

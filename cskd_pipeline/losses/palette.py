@@ -1,12 +1,12 @@
-"""Soft targets on a palette: logarithms at the classes that a crop names, and one for every class that it does not.
+"""Soft targets on a palette: a logarithm for each class that a crop names, and one for all classes that it does not.
 
-This module defines which distribution sparse targets stand for. Relative to the constant of each distribution:
+This module defines the distributions that sparse targets stand for. Up to a constant of each distribution:
 
-- The global output g has its logarithms at the classes it keeps. Its tail is shared equally by all others.
-- A position d has its logarithms at the classes it keeps. Its tail is shared by all others in proportion to g ** A.
-- No class gets more than the least of the classes that the distribution keeps.
+- The global output g has the stored logarithms at the classes it keeps. All other classes share its tail equally.
+- A position d has the stored logarithms at the classes it keeps. All others share its tail in proportion to g ** A.
+- No other class gets more than the least likely class that the distribution keeps.
 
-So classes outside the palette are alike everywhere, and nothing of size C per position is ever needed.
+So all classes outside the palette have equal probability, and nothing of size C per position is ever needed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class PaletteLogs:
     Attributes:
         class_BU: int64, the class of each slot.
         used_BU: bool, which slots are in use.
-        log_BUX: fp32, logarithms at the slots; finite, and without meaning at slots that are not in use.
-        outside_BX: fp32, the logarithm that every class outside the palette has; finite also if there is none.
+        log_BUX: fp32, logarithms at the slots; finite but meaningless at unused slots.
+        outside_BX: fp32, the logarithm of each class outside the palette; finite even if there is none.
         outside_B: fp32, how many classes are outside.
     """
 
@@ -55,7 +55,7 @@ def on_palette(sparse: SparseTargets, *, ratio_steps: int) -> PaletteLogs:
 
 
 def global_on_palette(sparse: SparseTargets) -> PaletteLogs:
-    """g, as one place."""
+    """g, as a single place."""
     kept_BK = sparse.global_log_BK > -torch.inf
     outside_B = (sparse.classes - sparse.used_BU.sum(1)).float()
     others_B = sparse.classes - kept_BK.sum(1)
@@ -72,7 +72,7 @@ def _dense_on_palette(sparse: SparseTargets, shared: PaletteLogs) -> PaletteLogs
     share_BU1, share_B1 = TAIL_POWER * shared.log_BUX, TAIL_POWER * shared.outside_BX
     peak_B1 = share_BU1[:, :, 0].masked_fill(~sparse.used_BU, -torch.inf).amax(1, keepdim=True)
     weight_BU = (share_BU1[:, :, 0] - peak_B1).exp() * sparse.used_BU
-    # A sum of products by hand: autocast would round a matrix product's factors.
+    # Not a matrix product: autocast would round its factors.
     total_BP = _with_spare(weight_BU[:, :, None].expand(-1, -1, slot_BkP.shape[2]))
     total_BP = total_BP.scatter_(1, slot_BkP, 0.0)[:, :slots].sum(1)
     total_BP = total_BP + shared.outside_B[:, None] * (share_B1 - peak_B1).exp()
@@ -85,13 +85,13 @@ def _dense_on_palette(sparse: SparseTargets, shared: PaletteLogs) -> PaletteLogs
 
 
 def _with_spare(value_BUP: Tensor) -> Tensor:
-    """A copy with one more slot, for list places that keep nothing to point at."""
+    """A copy with one more slot, which unused entries of a position's list point at."""
     return torch.cat([value_BUP, value_BUP[:, :1]], 1)
 
 
 def densify(logs: PaletteLogs, *, classes: int) -> Tensor:
-    """Log-probabilities of every class, float64 [B, C, X]: for places that are few, for measuring, and for tests."""
+    """Log-probabilities of every class, float64 [B, C, X]: for few places, for measuring, and for tests."""
     log_BCX = logs.outside_BX[:, None].repeat(1, classes + 1, 1)
-    class_BU = torch.where(logs.used_BU, logs.class_BU, classes)  # slots not in use go where they are cut off
+    class_BU = torch.where(logs.used_BU, logs.class_BU, classes)  # unused slots go to an extra class, cut off below
     log_BCX.scatter_(1, class_BU[:, :, None].expand_as(logs.log_BUX), logs.log_BUX)
     return log_BCX[:, :classes].double().log_softmax(1)

@@ -1,7 +1,7 @@
 """Soft distillation from sparse targets: the losses of `soft_dense` and `soft_global` without targets of size C.
 
-With target q (one value for all classes outside the palette) and student z, KL(q || softmax(z)) needs of the student
-only logsumexp(z), sum(z) and z at the palette.
+With target q (one value for all classes outside the palette) and student z, KL(q || softmax(z)) needs only
+logsumexp(z), sum(z) and z at the palette.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def sparse_global(dist_BC: Tensor, sparse: SparseTargets, *, temperature: float)
 
 
 def palette_divergence(student_BCX: Tensor, logs: PaletteLogs, *, temperature: float) -> Tensor:
-    """T^2 * KL(softmax(t/T) || softmax(student/T)) of every place, fp32 [B, X]; no gradient goes to the targets.
+    """T^2 * KL(softmax(t/T) || softmax(student/T)) at every place, fp32 [B, X]; targets get no gradient.
 
     Args:
         student_BCX: logits in any floating dtype.
-        logs: t, as many places.
+        logs: t, at the same X places.
         temperature: T.
     """
     used_BU1 = logs.used_BU[:, :, None]
@@ -51,7 +51,7 @@ def palette_divergence(student_BCX: Tensor, logs: PaletteLogs, *, temperature: f
 class _CrossEntropy(torch.autograd.Function):
     """-sum_c q[c] log softmax(z / T)[c], where q is `share` everywhere plus `excess` at the palette, and sums to 1.
 
-    Autograd through the same terms would hold three tensors of the student's size where this holds one.
+    Autograd through the same terms would keep three tensors of the student's size; this keeps one.
     """
 
     @staticmethod

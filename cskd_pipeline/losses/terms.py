@@ -1,4 +1,4 @@
-"""The terms of objectives: a loss of one head each, from whichever form of targets there is.
+"""The terms of objectives: each is the loss of one head, for any form of targets.
 
 The first two are DeiT's (arXiv 2012.12877), the dense one is CSKD's (arXiv 2307.08500).
 """
@@ -26,7 +26,7 @@ def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperatu
 
     Args:
         output: of a student with a second head.
-        targets: with logits or sparse, or in hard mode with hard classes instead of logits.
+        targets: with logits or sparse targets; in hard mode, hard classes or logits.
         mode: "hard" or "soft".
         temperature: T of the soft loss; the hard loss ignores it.
 
