@@ -21,7 +21,7 @@ class Cskd(Objective):
     Attributes:
         mode: "hard" (the published one) or "soft", for both distillation terms.
         schedule: how the share of local targets falls (see `schedules`).
-        alpha: share of the global term against the true labels, in [0, 1].
+        alpha: weight of the global term, in [0, 1]; the true labels get 1 - alpha.
         weight: factor of the dense term.
         temperature: T of the soft losses; the hard losses ignore it.
     """
@@ -49,7 +49,7 @@ class Cskd(Objective):
 
     @property
     def dense(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:

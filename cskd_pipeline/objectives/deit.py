@@ -19,7 +19,7 @@ class Deit(Objective):
 
     Attributes:
         mode: "hard" (the published one) or "soft".
-        alpha: share of the distillation term, in [0, 1].
+        alpha: weight of the distillation term, in [0, 1]; the true labels get 1 - alpha.
         temperature: T of the soft loss; the hard loss ignores it.
     """
 
@@ -42,7 +42,7 @@ class Deit(Objective):
 
     @property
     def dense(self) -> bool:
-        """Never: only the global output is read."""
+        """Always false: only the global output is read."""
         return False
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:

@@ -20,7 +20,7 @@ class Objective(Record, abc.ABC):
 
     Attributes:
         name: the method's name in its paper.
-        primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluate.heads`).
+        primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluation.heads`).
     """
 
     name: ClassVar[str]

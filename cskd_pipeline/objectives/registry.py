@@ -19,7 +19,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
 
 
 def create_objective(name: str, **settings: Any) -> Objective:
-    """The objective `name` with these settings, the others at their defaults.
+    """The objective `name` with these settings; the others keep their defaults.
 
     Raises:
         UsageError: the name, a setting or a value is not allowed.

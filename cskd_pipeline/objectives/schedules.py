@@ -13,7 +13,7 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
         "linear": lambda x: 1 - x,
         "x2": lambda x: (1 - x) ** 2,
         "cos": lambda x: math.cos(math.pi * x / 2),
-        # The two ends held constant: the paper's ablations without fusion.
+        # Constant at either end: the paper's ablations without fusion.
         "local": lambda x: 1.0,
         "global": lambda x: 0.0,
     }
@@ -22,5 +22,5 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 
 def ratio_steps(schedule: str, *, epoch: int, epochs: int) -> int:
-    """r in steps of 1/65536, which fp32 holds exactly (as it does 1 - r)."""
+    """r in steps of 1/65536; fp32 holds such an r, and 1 - r, exactly."""
     return round(SCHEDULES[schedule](epoch / epochs) * RATIO_STEPS)

@@ -1,4 +1,4 @@
-"""No teacher: the baseline that distillation is measured against."""
+"""No teacher: the baseline for distillation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cskd_pipeline.objectives.objective import Objective
 class Supervised(Objective):
     """CE(z_cls, y); the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads.
 
-    Training both heads leaves no parameter without a gradient and makes the two-head accuracy mean something.
+    Training both heads gives every parameter a gradient and makes the two-head accuracy meaningful.
     """
 
     name: ClassVar[str] = "supervised"
@@ -24,12 +24,12 @@ class Supervised(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Nothing."""
+        """Empty: no teacher."""
         return frozenset()
 
     @property
     def dense(self) -> bool:
-        """Never."""
+        """Always false."""
         return False
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:
