@@ -1,7 +1,7 @@
 """The 300-epoch ImageNet-1k runs of CSKD and of the distilled DeiT that it is compared with.
 
 Sources: CSKD (Zhao, Song and Liang, ICCV 2023, arXiv 2307.08500, tables and official configuration), DeiT (Touvron
-et al., ICML 2021, arXiv 2012.12877). bf16 stands for the papers' automatic mixed precision.
+et al., ICML 2021, arXiv 2012.12877). bf16 replaces the papers' automatic mixed precision.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from cskd_pipeline.record import Record, require_choice
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Preset(Record):
-    """Settings that a command line takes as defaults; anything given explicitly wins over them.
+    """Settings that the command line uses as defaults; explicit options take precedence.
 
     Attributes:
         name: the preset's own name.
-        paper: where the numbers are from.
-        data: data set of the number below.
+        paper: source of the numbers.
+        data: data set that `top1` was measured on.
         teacher: timm tag of the published teacher.
         recipe: crop recipe of the store.
         student: student model.
         objective: JSON form of the objective.
-        train: fields of `train.TrainConfig`.
-        repeats: how many views of a part of the images make an epoch (repeated augmentation).
+        train: fields of `training.TrainConfig`.
+        repeats: views per image in an epoch, which then shows 1/repeats of the images (repeated augmentation).
         top1: published ImageNet-1k top-1 in per cent.
-        head: how the heads are combined for that number.
+        head: combination of heads for `top1`.
     """
 
     name: str
@@ -54,7 +54,7 @@ def find_preset(name: str) -> Preset:
     """The preset of this name.
 
     Raises:
-        UsageError: there is none; the nearest names are given.
+        UsageError: there is none; the message gives the nearest names.
     """
     require_choice("preset", name, PRESETS)
     return PRESETS[name]
