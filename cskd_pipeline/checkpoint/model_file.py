@@ -1,4 +1,4 @@
-"""Models in safetensors, with what built them in the header."""
+"""Models in safetensors, with the settings that built them in the header."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cskd_pipeline.storage.durable import write_atomic
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], *, metadata: Mapping[str, Any]) -> None:
-    """Replace `path` by these weights; each metadata value is stored as JSON text.
+    """Replace `path` with these weights; each metadata value is stored as JSON text.
 
     Raises:
-        RetryError: the storage is full, read-only or out of reach; the old file is intact.
+        RetryError: the storage is full, read-only or unreachable; the old file is intact.
     """
     from safetensors.torch import save
 
@@ -28,7 +28,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], *, metadata: Mapping[s
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata that `save_model` stored; empty for a safetensors file from elsewhere.
+    """The metadata that `save_model` stored; empty for a safetensors file from another program.
 
     Raises:
         DataError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Training state in one file of tensors and plain values, readable without running code from it."""
+"""Training state in one file of tensors and plain values; reading it runs no code from the file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ STATE_VERSION = 1
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace `path` by `state`, a mapping of tensors, numbers, strings, None, lists and dicts of these.
+    """Replace `path` with `state`, a mapping of tensors, numbers, strings, None, lists and dicts of these.
 
     Raises:
-        RetryError: the storage is full, read-only or out of reach; the old file is intact.
+        RetryError: the storage is full, read-only or unreachable; the old file is intact.
     """
 
     def write(file: BinaryIO) -> None:
@@ -27,7 +27,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save({"state_version": STATE_VERSION, **state}, guarded)  # type: ignore[arg-type]
         except Exception as error:
-            # torch turns an error of the file beneath into a RuntimeError that hides its cause.
+            # torch turns an error of the underlying file into a RuntimeError that hides the cause.
             raise (guarded.error or error) from None
 
     write_atomic(path, write)
@@ -41,7 +41,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    # torch reports damage as RuntimeError, EOFError, UnpicklingError or an error of the zip reader beneath.
+    # torch reports damage as RuntimeError, EOFError, UnpicklingError or an error of the zip reader.
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the checkpoint {path} is damaged ({reason}); start again in another run folder") from error
@@ -52,7 +52,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 class _ErrorKeepingFile:
-    """A writable file that remembers the error it raised."""
+    """A writable file that remembers the last error it raised."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
