@@ -1,4 +1,4 @@
-"""Evaluation: exact scores of every way of combining a student's heads, over all ranks."""
+"""Evaluation: exact scores of every combination of a student's heads, over all ranks."""
 
 from cskd_pipeline.evaluation.evaluation import evaluate
 from cskd_pipeline.evaluation.heads import HEADS, combined_heads

@@ -24,20 +24,20 @@ def evaluate(
     device: torch.device,
     autocast: torch.dtype | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """Scores by model name and by way of combining heads, exact over the whole set.
+    """Scores by model name and by combination of heads, exact over the whole set.
 
-    Counts are summed as integers over all ranks: every image must be in exactly one rank's batches (slices
-    may differ in length; nothing is padded). Logits, softmax and losses are fp32, sums fp64.
+    Counts are summed over all ranks: every image must be in exactly one rank's batches (ranks may have different
+    numbers of images; nothing is padded). Logits, softmax and losses are fp32, sums fp64.
 
     Args:
-        models: students by name, each returning a `StudentOutput`; all see the same batches. They are put
-            into evaluation mode and afterwards back into the mode they were in.
+        models: students by name, each returning a `StudentOutput`; all see the same batches. They run in evaluation
+            mode and then return to the mode they were in.
         batches: this rank's (pixels_B3SS fp32, labels_B int64), on `device`.
         device: where models and batches are.
         autocast: dtype of the forward pass under autocast, or None for fp32.
 
     Raises:
-        DataError: there is not a single image on any rank.
+        DataError: no rank has an image.
     """
     modes = {name: model.training for name, model in models.items()}
     # Rows of the table are (model, head); columns top-1 hits, top-5 hits, summed loss, images.

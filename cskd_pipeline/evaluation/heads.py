@@ -1,6 +1,6 @@
-"""Ways to turn a student's heads into one prediction.
+"""Ways to combine a student's heads into one prediction.
 
-The average of three heads is CSKD's (arXiv 2307.08500, official code), that of two DeiT's (arXiv 2012.12877)
+The average of three heads is CSKD's (arXiv 2307.08500, official code). The average of two is DeiT's (arXiv 2012.12877),
 and what timm computes for a distilled ViT.
 """
 

@@ -1,4 +1,4 @@
-"""What an evaluation reports."""
+"""The result of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Score(Record):
     """Accuracy over a data set.
 
     Attributes:
-        top1: per cent of images whose label is the best class.
-        top5: per cent whose label is among the best five (all, where there are fewer classes).
+        top1: percentage of images whose label is the top class.
+        top5: percentage whose label is among the top five (or all classes, if there are fewer).
         loss: mean cross-entropy in nats.
         count: number of images.
     """
