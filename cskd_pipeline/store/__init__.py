@@ -1,6 +1,6 @@
-"""The label store: a zarr v3 group that holds a teacher's targets and says what they belong to.
+"""The label store: a zarr v3 group that holds a teacher's targets and describes what they belong to.
 
-`docs/format.md` is the normative description. This package is the project's only door to zarr and knows no torch.
+`docs/format.md` is normative. Only this package imports zarr, and it does not import torch.
 """
 
 from cskd_pipeline.store.check import BadFile, begun_blocks, check_block, check_files, check_tree, rewrite_metadata

@@ -1,4 +1,4 @@
-"""Comparing every file of a store with what was committed, and naming those that do not belong there."""
+"""Compare every file of a store with what was committed, and find files that do not belong there."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cskd_pipeline.store.reader import StoreReader
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file that is not what was committed.
+    """A file that differs from what was committed.
 
     Attributes:
-        seed, block: the block it belongs to; None where it belongs to all of a seed, or of the store.
+        seed, block: the block it belongs to; None if it belongs to a whole seed, or to the store.
         path: the file.
         found: what is wrong with it.
-        remedy: "recompute" the block, "rewrite" the file from the store's attributes, or "remove" it by hand: it is
-            none of the store's.
+        remedy: "recompute" the block, "rewrite" the file from the store's attributes, or "remove" it by hand, because
+            it does not belong to the store.
     """
 
     seed: int | None
@@ -37,28 +37,28 @@ class BadFile:
 
 
 def check_files(store: StoreReader) -> Iterator[tuple[int, int, list[BadFile]]]:
-    """For every committed block its seed, its number and its bad files (none, if all is well)."""
+    """Seed, number and bad files (an empty list if all is well) of every committed block."""
     for seed, blocks in store.begun().items():
         for block in blocks:
             yield seed, block, check_block(store, seed, block)
 
 
 def check_block(store: StoreReader, seed: int, block: int) -> list[BadFile]:
-    """The bad files of a block. It passes when every file has the committed crc32c and size, and its rows decode."""
+    """The bad files of a block: those without the committed crc32c and size, and arrays whose rows do not decode."""
     return [*_check_block(store, seed, block)]
 
 
 def check_tree(store: StoreReader) -> Iterator[BadFile]:
-    """What is wrong with the store beside the blocks: damaged or missing metadata, and files that are none of its.
+    """What is wrong outside the blocks: damaged or missing metadata, and files that do not belong to the store.
 
-    Shards of blocks that are not committed are none of either: a writer may be at work, or was interrupted.
+    Shards of uncommitted blocks are neither: a writer may be working on them, or was interrupted.
     """
     metadata = _metadata(store)
     for name, (seed, field) in metadata.items():
         try:
             found = store.storage.read(name, limit=layout.MAX_METADATA_BYTES)
         except FileNotFoundError:
-            if seed is None or store.committed(seed):  # else a writer may be about to write it
+            if seed is None or store.committed(seed):  # otherwise a writer may be about to write it
                 yield BadFile(seed, None, store.storage.at(name), "it is missing", "rewrite")
             continue
         except DataError as error:
@@ -72,7 +72,7 @@ def check_tree(store: StoreReader) -> Iterator[BadFile]:
 
 
 def rewrite_metadata(store: StoreReader) -> list[str]:
-    """Write metadata that is missing or damaged anew; returns the paths of what was written.
+    """Rewrite missing or damaged metadata; return the paths of what was written.
 
     Raises:
         RetryError: the storage refuses.
@@ -90,7 +90,7 @@ def rewrite_metadata(store: StoreReader) -> list[str]:
 
 
 def begun_blocks(store: StoreReader) -> dict[int, set[int]]:
-    """The blocks that have a shard and no commit file, by seed: a writer is or was at them, or the file was lost."""
+    """Blocks with a shard but no commit file, by seed: a writer is or was working on them, or the file was lost."""
     found: dict[int, set[int]] = {}
     for seed, committed in store.begun().items():
         folder = layout.seed_name(seed)
@@ -133,7 +133,7 @@ def _text(store: StoreReader, kind: _Kind, found: bytes | None) -> bytes:
 
 
 def _belongs(store: StoreReader, name: str) -> bool:
-    """Whether a writer of this store may have left a file of this name."""
+    """Whether a writer of this store may have written a file of this name."""
     top, _, rest = name.partition("/")
     if top in (layout.CLAIMS, layout.WRITERS):
         return True

@@ -1,12 +1,12 @@
-"""Who is at work on which block, so that many writers share a store without doing anything twice.
+"""Which writer is working on which block, so that many writers share a store without doing work twice.
 
-A claim is a small file that only one of many can create. It names its writer; a writer shows that it lives by
-rewriting a file of its own every few seconds. Whoever wants a block that a dead writer has claimed takes the claim
-over. No clock is compared with another machine's: a writer is dead when it has certainly ended on this machine, when
-its file is gone, or when its file has not changed for a while in the eyes of the one who looks.
+A claim is a small file that only one writer can create; it names that writer. A writer shows that it is alive by
+rewriting its own file every few seconds, its heartbeat. Any writer may take over the claim of a dead one. No clocks of
+different machines are compared: a writer is dead when it has certainly ended on this machine, when its file is gone,
+or when the observer has not seen its file change for a while.
 
-Claims save work and nothing else: blocks are written whole and give the same bytes whoever makes them, so that two
-writers of one block do no harm.
+Claims only save work: blocks are written whole and have the same bytes from any writer, so two writers of one block
+do no harm.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from cskd_pipeline.store.metadata import parse_json
 
 BEAT_S = 10.0
 EXPIRY_S = 60.0
-"""Seconds without a sign of life after which a writer's claims are free."""
+"""Seconds without a heartbeat after which a writer's claims are free."""
 HANG_S = 1800.0
-"""Seconds without progress after which a writer stops giving signs of life: it may hang in a driver for ever."""
+"""Seconds without progress after which a writer stops its heartbeat: it may hang in a driver forever."""
 
 _MAX_BYTES = 1 << 16
 _CLAIM = re.compile(re.escape(layout.CLAIMS) + r"/(\d{6,9})-(\d{6,12})\.json")
 
 
 class LostClaimError(Exception):
-    """Another writer took the block over, for this one showed no sign of life for too long."""
+    """Another writer took over the block, because this one gave no heartbeat for too long."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriterStatus:
-    """What a writer says of itself.
+    """What a writer reports about itself.
 
     Attributes:
         name: unique.
         host: its machine.
-        beat: counts signs of life.
-        crops: made so far.
-        seconds: at work so far.
+        beat: counts heartbeats.
+        crops: crops made so far.
+        seconds: time worked so far.
         seeds: the seeds it was asked for, as on the command line.
-        unix_time: of the sign of life, by the writer's clock.
+        unix_time: of the heartbeat, by the writer's clock.
     """
 
     name: str
@@ -74,11 +74,11 @@ class WriterStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A block in work.
+    """A claimed block.
 
     Attributes:
-        seed, block: which.
-        writer: name of the one at work; "" if the claim cannot be read.
+        seed, block: which block.
+        writer: name of the writer; "" if the claim cannot be read.
     """
 
     seed: int
@@ -87,7 +87,7 @@ class Claim:
 
 
 class Claims:
-    """One writer's claims on the blocks of a store. A context manager: claims and signs of life end with it."""
+    """One writer's claims on the blocks of a store. A context manager: claims and heartbeats end with it."""
 
     def __init__(
         self,
@@ -100,12 +100,12 @@ class Claims:
         hang_s: float = HANG_S,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """No claims yet on the store at `storage`.
+        """Start without claims on the store at `storage`.
 
         Args:
-            storage: the store's.
-            name: of this writer, by `process_name`; None makes one.
-            seeds: that it was asked for, to be shown.
+            storage: the store's storage.
+            name: of this writer, from `process_name`; None makes one.
+            seeds: the seeds it was asked for, shown by `status`.
             beat_s, expiry_s, hang_s: see `BEAT_S`, `EXPIRY_S`, `HANG_S`.
             now: a clock, in seconds.
         """
@@ -131,18 +131,18 @@ class Claims:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        with contextlib.suppress(CskdError):  # others find out by themselves; the error that ended this counts more
+        with contextlib.suppress(CskdError):  # others find out anyway; the error that ended this matters more
             for unit in [*self._held]:
                 self.release(*unit)
             self._storage.delete(self._writer_name(self.name))
 
     def progress(self, crops: int) -> None:
-        """Note that more crops were made."""
+        """Record that more crops were made."""
         self._crops += crops
         self._progressed = self._now()
 
     def take(self, seed: int, block: int) -> bool:
-        """Whether the block is now claimed by this writer; False where another, who may be alive, has it.
+        """Claim the block; return False if another writer, which may be alive, has it.
 
         Raises:
             RetryError: the storage refuses.
@@ -152,9 +152,9 @@ class Claims:
         if not self._storage.create(name, content, durable=False):
             holder = self._read_claim(name)
             if holder is not None and not self.is_dead(holder or name):
-                self._dead.discard((seed, block))  # of a dead writer no more
+                self._dead.discard((seed, block))  # its holder is not dead after all
                 return False
-            if holder is not None and self._read_claim(name) == holder:  # nobody was quicker
+            if holder is not None and self._read_claim(name) == holder:  # nobody else was faster
                 self._storage.delete(name)
             if not self._storage.create(name, content, durable=False):
                 self._dead.discard((seed, block))
@@ -164,10 +164,10 @@ class Claims:
         return True
 
     def confirm(self, seed: int, block: int) -> None:
-        """Nothing, if this writer still has its claim on the block.
+        """Raise LostClaimError unless this writer still has its claim on the block.
 
         Raises:
-            LostClaimError: it has not.
+            LostClaimError: another writer has it, or nobody.
             RetryError: the storage refuses.
         """
         if (seed, block) not in self._held or self._read_claim(_claim_name(seed, block)) != self.name:
@@ -175,7 +175,7 @@ class Claims:
             raise LostClaimError(f"seed {seed} block {block}")
 
     def release(self, seed: int, block: int) -> None:
-        """Give a claim back, if it is still this writer's.
+        """Release a claim, if it is still this writer's.
 
         Raises:
             RetryError: the storage refuses.
@@ -187,7 +187,7 @@ class Claims:
                 self._storage.delete(name)
 
     def others(self) -> set[tuple[int, int]]:
-        """The blocks claimed by writers that may be alive, this one among them. Who is dead is asked now and then.
+        """The blocks claimed by writers that may be alive, including this one. Liveness is checked once per heartbeat.
 
         Raises:
             RetryError: the storage refuses.
@@ -204,11 +204,11 @@ class Claims:
         return taken - self._dead
 
     def is_dead(self, writer: str, signs: Mapping[str, str] | None = None) -> bool:
-        """Whether a writer gives no signs of life any more, as far as this one can tell by now.
+        """Whether a writer is dead, as far as this one can tell by now.
 
         Args:
-            writer: its name, or that of a claim which names nobody.
-            signs: versions of all writers' files, where they were listed already.
+            writer: its name, or the name of an unreadable claim.
+            signs: versions of all writers' files, if already listed.
 
         Raises:
             RetryError: the storage refuses.
@@ -220,7 +220,7 @@ class Claims:
         sign = (self._signs() if signs is None else signs).get(writer)
         if sign is None:
             if not writer.startswith(layout.CLAIMS):
-                return True  # it has ended in order, or was cleared away
+                return True  # it exited cleanly, or was cleared
             sign = ""
         now = self._now()
         last, since = self._seen.setdefault(writer, (sign, now))
@@ -230,7 +230,7 @@ class Claims:
         return now - since >= self._expiry_s
 
     def clear_dead(self) -> None:
-        """Remove the claims and the files of writers that are dead.
+        """Remove the claims and the files of dead writers.
 
         Raises:
             RetryError: the storage refuses.
@@ -244,7 +244,7 @@ class Claims:
                 self._storage.delete(self._writer_name(writer))
 
     def _signs(self) -> dict[str, str]:
-        """Name of every writer that has not ended in order -> version of its file, another after each sign of life."""
+        """Name of every writer that has not exited cleanly -> version of its file, which every heartbeat changes."""
         files = self._storage.files(layout.WRITERS)
         return {
             file.name.rpartition("/")[2].removesuffix(".json"): file.version
@@ -253,7 +253,7 @@ class Claims:
         }
 
     def _holders(self) -> dict[tuple[int, int], str]:
-        """Claimed block -> its writer, or the name of the claim if that cannot be read; each claim is read once."""
+        """Claimed block -> its writer, or the claim's name if it cannot be read; each claim is read once."""
         known, self._known = self._known, {}
         holders = {}
         for unit, file in _claim_files(self._storage):
@@ -280,7 +280,7 @@ class Claims:
     def _keep_beating(self) -> None:
         while not self._stop.wait(self._beat_s):
             if self._now() - self._progressed < self._hang_s:
-                with contextlib.suppress(CskdError):  # if it lasts, the work itself will meet it
+                with contextlib.suppress(CskdError):  # if it persists, the work itself will fail
                     self._beat()
 
     def _beat(self) -> None:
@@ -307,7 +307,7 @@ def forget_writer(storage: Storage, writer: str) -> None:
 
 
 def list_claims(storage: Storage) -> list[Claim]:
-    """All claims on a store, of the living and the dead.
+    """All claims on a store, of live and dead writers.
 
     Raises:
         RetryError: the storage refuses.
@@ -324,13 +324,13 @@ def list_claims(storage: Storage) -> list[Claim]:
 
 
 def list_writers(storage: Storage) -> list[str]:
-    """The names of all writers that have not ended in order."""
+    """The names of all writers that have not exited cleanly."""
     names = [file.name.rpartition("/")[2] for file in storage.files(layout.WRITERS)]
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
 def read_writer(storage: Storage, writer: str) -> WriterStatus | None:
-    """What a writer last said of itself; None if it has ended in order, or said nothing that can be read."""
+    """A writer's last report; None if it exited cleanly, or its file cannot be read."""
     try:
         values: Any = parse_json(storage.read(f"{layout.WRITERS}/{writer}.json", limit=_MAX_BYTES))
         return WriterStatus(**values)

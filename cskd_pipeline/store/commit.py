@@ -1,4 +1,4 @@
-"""The commit file of one (seed, block): written last, it makes the block's shards count."""
+"""The commit file of one (seed, block): written last, it makes the block exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json
 
 _MOST = 1e30
-"""No measured mean comes near; what is no number is not below either."""
+"""Far above any measured mean; NaN is not below it either."""
 
 Fidelity = dict[str, dict[str, float]]
 """Encoding -> "crops" measured and the means over them."""
@@ -24,15 +24,15 @@ Fidelity = dict[str, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Commit(Record):
-    """What a committed block consists of.
+    """The content of a commit file.
 
     Attributes:
-        store: digest of the store's root attributes: a block of another store does not count here.
-        seed, block: what it is.
+        store: digest of the store's root attributes, so that a block of another store does not count.
+        seed, block: which block.
         rows: first sample and one past the last.
         files: path below the seed's folder -> {"crc32c": eight hex digits, "bytes": size} for every shard.
         versions: library versions of the writer.
-        fidelity: encoding -> what decoding a sample of the block gave, next to the teacher's own logits: "crops" of
+        fidelity: encoding -> how close decoding comes to the teacher's logits on a sample of the block: "crops" in
             the sample, and means over them.
     """
 
@@ -60,7 +60,7 @@ class Commit(Record):
             raise UsageError("its rows, files, versions or fidelity are not of the form that docs/format.md describes")
 
     def text(self) -> bytes:
-        """The commit file."""
+        """The content of the commit file."""
         return (json.dumps({**self.to_json(), "digest": self.digest()}, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -68,7 +68,7 @@ class Commit(Record):
         """The commit in this file.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: it is not a valid commit file.
         """
         try:
             values = parse_json(content)
@@ -82,7 +82,7 @@ class Commit(Record):
 
 
 def committed_blocks(storage: Storage, seed: int, *, blocks: int) -> list[int]:
-    """Those of a seed's `blocks` blocks that have a commit file, ascending.
+    """Which of a seed's `blocks` blocks have a commit file, ascending.
 
     Raises:
         RetryError: the storage refuses.
@@ -98,7 +98,7 @@ def file_facts(content: bytes) -> dict[str, Any]:
 
 
 def mean_fidelity(parts: Iterable[Fidelity]) -> Fidelity:
-    """One fidelity from several, each weighing as much as its crops."""
+    """The mean of several fidelities, weighted by their crops."""
     total: Fidelity = {}
     for part in parts:
         for name, values in part.items():

@@ -1,4 +1,4 @@
-"""What a store says about itself: everything that decides whether a request may use it."""
+"""A store's own description: everything that decides whether a request may use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMAT = "cskd-labels"
 FORMAT_VERSION = 1
 MIN_BLOCK, MAX_BLOCK = 1024, 32768
 MAX_SAMPLES, MAX_CLASSES, MAX_SIDE = 1 << 40, 1 << 24, 1 << 12
-"""Bounds that no real store comes near, so that a damaged or hostile one cannot ask for absurd work."""
+"""Far above any real store: a damaged or hostile one must not cause absurd work."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class StoreHeader(Record):
     Attributes:
         recipe: the crop recipe's fields.
         data: name, split, samples (S), classes (C) and digest of the index.
-        teacher: tag, weights digest, arguments, input normalisation, precision, chunk, global source.
-        grid: H, W.
-        encodings: what is stored of the targets: name of the encoding (and of its array) -> settings.
-        block: samples per block, the unit of commitment: one shard of every array.
+        teacher: timm name, weights digest, arguments, input normalisation, precision, chunk, global source.
+        grid: (H, W).
+        encodings: name of each encoding (and of its array) -> settings.
+        block: samples per block, the unit of commitment and one shard of every array.
         format: always "cskd-labels".
         format_version: 1.
     """
@@ -64,10 +64,10 @@ class StoreHeader(Record):
             raise UsageError(f"a block needs an even number of samples, found {self.block}")
 
     def decoded_encodings(self) -> dict[str, Encoding]:
-        """What is stored of the targets, by name.
+        """The encodings by name.
 
         Raises:
-            UsageError: a name or a setting is unknown, or one says other sizes than the rest of the header.
+            UsageError: a name or a setting is unknown, or its sizes contradict the rest of the header.
         """
         encodings = encodings_from_json(self.encodings)
         sizes = self.grid[0] * self.grid[1], self.data["classes"]
@@ -100,15 +100,12 @@ class StoreHeader(Record):
         return range(block * self.block, min((block + 1) * self.block, self.samples))
 
     def require_same(self, wanted: StoreHeader, *, where: str, remedy: str) -> None:
-        """Nothing, if `wanted` describes this store.
+        """Raise MismatchError, with every differing field and both values, unless `wanted` equals this header.
 
         Args:
             wanted: what was asked for.
-            where: the store's name in the error.
-            remedy: what to do, in the error.
-
-        Raises:
-            MismatchError: it does not; every differing field is named with both values.
+            where: the store's name, for the error.
+            remedy: what to do, for the error.
         """
         differences = _differences("", self.to_json(), wanted.to_json())
         if differences:
@@ -122,7 +119,7 @@ class StoreHeader(Record):
 
 
 def default_block(samples: int, row_bytes: int) -> int:
-    """A power of two of samples: at least eight blocks where the set allows, at most 32,768 and 256 MiB of rows."""
+    """Samples per block, a power of two: at most 32,768 and 256 MiB of rows, and at least eight blocks if possible."""
     by_size = 1 << max(1, ((256 << 20) // max(1, row_bytes)).bit_length() - 1)
     by_count = 1 << max(1, (samples // 8).bit_length() - 1)
     return min(MAX_BLOCK, by_size, max(MIN_BLOCK, by_count))

@@ -1,4 +1,4 @@
-"""Names inside a store, and the sizes that nothing in one exceeds."""
+"""Names inside a store, and upper bounds on sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMITS = "commits"
 CLAIMS = ".claims"
 WRITERS = ".writers"
 CARD = "README.md"
-"""A data set card; may lie in a store."""
+"""A data set card; may be in a store."""
 
 _BESIDE = re.compile(r"README\.md|\.gitattributes|\.cache/huggingface/.+")
 
@@ -24,7 +24,7 @@ MAX_COMMIT_BYTES = 1 << 20
 MAX_BLOCK = 1 << 24
 """Samples."""
 MAX_BLOCK_BYTES = 1 << 30
-"""Of a block's rows in one field, uncompressed, and of its entries in a decoded table."""
+"""A block's rows in one field, uncompressed; also its entries in a decoded table."""
 MAX_SPILL_BYTES = 1 << 30
 
 _SEED_FOLDER = re.compile(r"seed-(\d{6,9})")
@@ -48,18 +48,18 @@ def commit_name(block: int) -> str:
 
 
 def block_of(file: str) -> int | None:
-    """The block whose commit file has this last name, or None."""
+    """The block whose commit file has this last path component, or None."""
     match = _COMMIT.fullmatch(file)
     return int(match[1]) if match and commit_name(int(match[1])) == f"{COMMITS}/{file}" else None
 
 
 def may_lie_beside(name: str) -> bool:
-    """Whether a file of this name may lie in a store without being part of it: what a published one comes with."""
+    """Whether a file of this name may be in a store without being part of it, as in published stores."""
     return _BESIDE.fullmatch(name) is not None
 
 
 def chunk_rows(field: FieldSpec, block: int) -> int:
-    """Rows of a chunk: a power-of-two share of the block, at most 1,024 rows and about 1 MiB."""
+    """Rows of a chunk: the block halved until it is odd, or at most 1,024 rows and about 1 MiB."""
     rows = block
     while rows % 2 == 0 and (rows > MAX_CHUNK_ROWS or rows * field.row_bytes > CHUNK_BYTES):
         rows //= 2
@@ -67,21 +67,21 @@ def chunk_rows(field: FieldSpec, block: int) -> int:
 
 
 def largest_shard(field: FieldSpec, block: int) -> int:
-    """Bytes that no shard of so many samples exceeds: zstd adds less than a hundredth, and some bytes a chunk."""
+    """An upper bound on a shard's bytes: zstd adds less than 1 %, plus some bytes per chunk."""
     return block * field.row_bytes + block * field.row_bytes // 100 + 64 * block + 4096
 
 
 def shard_name(field: FieldSpec, block: int) -> str:
-    """Name of a block's shard below its seed's group: one shard spans the block and all of a row."""
+    """Name of a block's shard below its seed's group: one shard holds the block's whole rows."""
     return "/".join([field.name, "c", str(block), *("0" for _ in field.row_shape)])
 
 
 def spill_group(field: FieldSpec) -> str:
-    """Name of the group that holds what did not fit a field's rows, one array a block."""
+    """Name of the group for what did not fit a field's rows, one array per block."""
     return f"{field.name}_spill"
 
 
 def spill_names(field: FieldSpec, block: int) -> tuple[str, str]:
-    """Names of the metadata and of the one chunk of a block's spill array, there only where rows overflowed."""
+    """Names of the metadata and of the one chunk of a block's spill array, which exists only if rows overflowed."""
     folder = f"{spill_group(field)}/{block:06d}"
     return f"{folder}/{METADATA}", f"{folder}/c/0"

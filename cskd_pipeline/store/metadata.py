@@ -1,4 +1,4 @@
-"""The text of every `zarr.json` in a store: a function of the header, to the byte; read back with every doubt."""
+"""The text of every `zarr.json` in a store, a function of the header to the byte; what is read back is not trusted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_json(content: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is none, or nested deeper than anything in a store.
+        ValueError: it is not JSON, or nested deeper than anything in a store.
     """
     try:
         value = json.loads(content)
@@ -39,7 +39,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
-    """What padding holds: no value that a writer gives a crop."""
+    """The value of padding, which no crop has."""
     return np.nan if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
@@ -52,7 +52,7 @@ def group_attributes(content: bytes) -> dict[str, Any]:
     """The attributes in the metadata of a group.
 
     Raises:
-        ValueError: it is no such metadata.
+        ValueError: it is not such metadata.
     """
     group = parse_json(content)
     if (
@@ -66,15 +66,15 @@ def group_attributes(content: bytes) -> dict[str, Any]:
 
 
 def array_text(field: FieldSpec, header: StoreHeader, *, rows: int | None = None) -> bytes:
-    """The metadata of a field's array in a seed, in chunks of `rows` rows or as many as suit it."""
+    """The metadata of a field's array in a seed, in chunks of `rows` rows or the default number."""
     return _text(_array(field, header, rows or layout.chunk_rows(field, header.block)))
 
 
 def chunk_rows(content: bytes, field: FieldSpec, header: StoreHeader) -> int:
-    """The rows of an inner chunk, in the metadata of a field's array.
+    """The rows of an inner chunk, read from the metadata of a field's array.
 
     Raises:
-        ValueError: it is no such metadata, or that of an array of other shape, type, shards or codecs.
+        ValueError: it is not such metadata, or describes another shape, type, shards or codecs.
     """
     found = parse_json(content)
     try:
@@ -96,10 +96,10 @@ def spill_text(length: int) -> bytes:
 
 
 def spill_length(content: bytes) -> int:
-    """The bytes of a spill array, in its metadata.
+    """The length in bytes of a spill array, read from its metadata.
 
     Raises:
-        ValueError: it is no such metadata, or that of an array larger than any writer makes.
+        ValueError: it is not such metadata, or describes a larger array than any writer makes.
     """
     found = parse_json(content)
     try:
@@ -154,7 +154,7 @@ def _compressed(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Without what may differ between writers: levels of compression."""
+    """The value without compression levels, which may differ between writers."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if key != "level"}
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Opening a store's root: what is there, and whether this version may read it."""
+"""Opening a store's root: what is there, and whether this release can read it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from cskd_pipeline.store.metadata import group_attributes, group_text
 
 
 def is_store(storage: Storage) -> bool:
-    """Whether a zarr group with our attributes lies there."""
+    """Whether there is a zarr group with our attributes."""
     return _attributes(storage, layout.METADATA).get("format") == FORMAT
 
 
 def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
-    """Nothing, if a label store lies there (perhaps one that lost its attributes), or a new one can be made there.
+    """Raise DataError unless there is a label store (perhaps without its attributes) or room for a new one.
 
     Args:
         storage: where.
-        out: what a user gives the place by, in the error.
+        out: the option that names the place, for the error.
 
     Raises:
-        DataError: something else lies there.
-        RetryError: it cannot be told.
+        DataError: there is something else.
+        RetryError: the storage refuses.
     """
     if is_store(storage) or first_commit(storage) is not None:
         return
-    # Nothing will do, and so will what a store's creation left when it was cut off.
+    # An empty place will do, and so will leftovers of a store whose creation was cut off.
     leftover = (f"{layout.WRITERS}/", f"{layout.CLAIMS}/")
     other = any(not (file.name.startswith(leftover) or layout.may_lie_beside(file.name)) for file in storage.files())
     if other and not is_store(storage):  # another writer may have made it a moment ago
@@ -39,7 +39,7 @@ def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
 
 
 def first_commit(storage: Storage) -> str | None:
-    """The name of a commit file, if there is one: what has them is a label store, whatever its attributes say."""
+    """The name of a commit file, or None. Whatever has one is a label store, even with damaged attributes."""
     for folder in storage.folders():
         if layout.seed_of(folder) is not None:
             for file in storage.files(f"{folder}/{layout.COMMITS}"):
@@ -49,12 +49,12 @@ def first_commit(storage: Storage) -> str | None:
 
 
 def make_root(storage: Storage, header: StoreHeader, *, out: str) -> None:
-    """A root with these attributes is there: the one that was, or one that is made now.
+    """Make the root with these attributes, or find that it is there already.
 
     Args:
         storage: where.
         header: the attributes.
-        out: what a user gives the place by, in the errors.
+        out: the option that names the place, for the errors.
 
     Raises:
         MismatchError: the store was made with other settings.
@@ -67,7 +67,7 @@ def make_root(storage: Storage, header: StoreHeader, *, out: str) -> None:
                 f"{storage.address} holds labels made with other settings, and its zarr.json, which says which, is "
                 f"missing or damaged; give the settings that it was made with to write it again, or another {out}"
             )
-        # Of writers that begin at once, one makes it, and the others compare. It is never away in between.
+        # If several writers begin at once, one makes it and the others compare. The file never disappears in between.
         text = group_text(header.to_json())
         if not storage.create(layout.METADATA, text) and not is_store(storage):
             storage.write(layout.METADATA, text)  # damaged
@@ -79,7 +79,7 @@ def read_header(storage: Storage) -> StoreHeader:
     """The header of a store.
 
     Raises:
-        DataError: nothing is there, or something that is no label store.
+        DataError: there is nothing, or something that is not a label store.
         MismatchError: the store was written by a newer version.
     """
     attributes = _attributes(storage, layout.METADATA)
@@ -112,12 +112,12 @@ def read_header(storage: Storage) -> StoreHeader:
 
 
 def recover_root(storage: Storage) -> bool:
-    """Write the root's attributes from a seed's, if no commit file confirms those there are; whether that was done.
+    """Write the root's attributes from a seed's copy unless a commit file confirms them; return whether it was needed.
 
-    Every seed's group repeats the attributes; a commit file of that seed must confirm them.
+    Every seed's group repeats the attributes. A commit file of the seed must confirm its copy.
 
     Raises:
-        DataError: nothing is there, or the attributes cannot be read and no seed has them.
+        DataError: there is nothing, or the attributes cannot be read and no seed has them.
         MismatchError: the store was written by a newer version.
         RetryError: the storage refuses.
     """

@@ -1,4 +1,4 @@
-"""How far a store is and who is at work on it, from names of files and signs of life alone: also while others write."""
+"""How far a store is and who is working on it, from file names and heartbeats alone; safe while others write."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cskd_pipeline.store.reader import StoreReader
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeedProgress:
-    """A seed that is begun, or that a writer at work was asked for.
+    """A seed that is begun, or that an active writer was asked for.
 
     Attributes:
         seed: its number.
         done: committed blocks.
-        claimed: blocks that a writer is at work on.
-        missing: neither.
-        crops: in committed blocks.
+        claimed: blocks that an active writer has claimed.
+        missing: blocks that are neither.
+        crops: crops in committed blocks.
     """
 
     seed: int
@@ -34,15 +34,15 @@ class SeedProgress:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriterProgress:
-    """A writer that has not ended in order.
+    """A writer that has not exited cleanly.
 
     Attributes:
         name: unique.
         host: its machine.
-        seeds: what it was asked for.
-        crops_s: crops a second since it began.
-        silent_s: seconds since its last sign of life, if the clocks of its machine and of this one agree.
-        at_work: whether it has given one lately.
+        seeds: the seeds it was asked for.
+        crops_s: crops per second since it began.
+        silent_s: seconds since its last heartbeat, if its machine's clock and this one's agree.
+        at_work: whether that heartbeat is recent.
     """
 
     name: str
@@ -55,12 +55,13 @@ class WriterProgress:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """The whole.
+    """The progress of a store.
 
     Attributes:
         blocks: blocks of a complete seed.
         seeds: those begun or asked for, ascending.
-        writers: at work or gone silent.
+        writers: all that have not exited cleanly.
+        block_crops: mean crops per block.
     """
 
     blocks: int
@@ -75,12 +76,12 @@ class StoreProgress:
 
     @property
     def crops_s(self) -> float:
-        """Of all writers at work."""
+        """Crops per second of all active writers together."""
         return sum(writer.crops_s for writer in self.writers if writer.at_work)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until what is asked for is done, if it goes on like this; None where nobody is at work."""
+        """Seconds left at the current rate; None if no writer is active."""
         left = sum(seed.claimed + seed.missing for seed in self.seeds)
         return left * self.block_crops / self.crops_s if self.crops_s else None
 
@@ -98,7 +99,11 @@ class StoreProgress:
 
 
 def progress_of(store: StoreReader, *, now: Callable[[], float] = time.time) -> StoreProgress:
-    """How far a store is.
+    """The progress of a store.
+
+    Args:
+        store: the store.
+        now: a clock in seconds since the epoch.
 
     Raises:
         RetryError: the storage refuses.

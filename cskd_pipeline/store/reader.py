@@ -1,4 +1,4 @@
-"""Reading what is committed, and nothing else."""
+"""Reading committed blocks, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _REQUESTS = 16
-"""Small files asked for at a time where each is a request over a network."""
+"""Small files requested at a time where each takes a network round trip."""
 
 
 class StoreReader:
-    """A store opened for reading. Opening reads one small file; nothing is cached but array metadata."""
+    """A store opened for reading. Opening reads one small file; only array metadata is cached."""
 
     def __init__(self, location: Path | str | Storage) -> None:
         """Open the store at a path or URL.
 
         Raises:
-            DataError: no store is there.
-            MismatchError: it is of a newer format.
+            DataError: there is no store.
+            MismatchError: its format is newer than this release.
             RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
@@ -63,7 +63,7 @@ class StoreReader:
         return dict(zip(seeds, self.each(self.committed, seeds), strict=True))
 
     def seeds(self) -> list[int]:
-        """Every seed of which something is committed, ascending."""
+        """Every seed with a committed block, ascending."""
         return [seed for seed, blocks in self.begun().items() if blocks]
 
     def committed(self, seed: int) -> list[int]:
@@ -75,10 +75,9 @@ class StoreReader:
         return [seed for seed, blocks in self.begun().items() if len(blocks) == self.header.blocks]
 
     def require_complete(self, seeds: list[int]) -> None:
-        """Nothing, if all blocks of these seeds are committed and their files are there, of the committed sizes.
+        """Raise DataError unless all blocks of these seeds are committed and every file has its committed size.
 
-        Raises:
-            DataError: a seed is incomplete, says how far it is; or a file is missing or cut off, names it.
+        The error says how far an incomplete seed is, or names the file that is missing or truncated.
         """
         for seed in seeds:
             done = self.committed(seed)
@@ -90,11 +89,7 @@ class StoreReader:
             self.require_files(seed, self.commits(seed, done))
 
     def require_files(self, seed: int, commits: Iterable[Commit]) -> None:
-        """Nothing, if the files of these blocks of a seed are there, of the committed sizes.
-
-        Raises:
-            DataError: one is missing or cut off; names it.
-        """
+        """Raise DataError, naming the file, unless all files of these blocks are there at their committed size."""
         folder = layout.seed_name(seed)
         sizes = {file.name[len(folder) + 1 :]: file.size for file in self.storage.files(folder)}
         for commit in commits:
@@ -113,7 +108,7 @@ class StoreReader:
         """The commit of a block.
 
         Raises:
-            DataError: the block is not committed, or by a file that belongs to another store or block.
+            DataError: the block is not committed, or its commit file is damaged or belongs to another store or block.
         """
         name = f"{layout.seed_name(seed)}/{layout.commit_name(block)}"
         where = self.storage.at(name)
@@ -152,13 +147,13 @@ class StoreReader:
     def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
         """The records of a committed block in one of its encodings.
 
-        All of a block is compared with its committed checksums; of a part, each chunk with its own.
+        A whole block is compared with its committed checksums; for a part, each chunk with its own.
 
         Args:
             seed: the block's seed.
             block: its number.
             name: of the encoding.
-            rows: which of the block's crops, without a step; all by default. Whole chunks are read.
+            rows: which of the block's crops (a slice without a step); all by default. Whole chunks are read.
 
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
@@ -193,7 +188,7 @@ class StoreReader:
         return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
 
     def _files(self, block: int, commit: Commit) -> dict[str, int]:
-        """The files that a commit of this block lists and the most bytes each can have; spilled bytes are in two."""
+        """Files that a commit of this block must list -> the most bytes each can have; a spill is two files."""
         files = {
             layout.shard_name(field, block): layout.largest_shard(field, self.header.block) for field in self.fields
         }
@@ -204,7 +199,7 @@ class StoreReader:
         return files
 
     def _read(self, field: FieldSpec, commit: Commit, rows: slice) -> npt.NDArray[Any]:
-        """Rows of a block's shard between chunks, padding included."""
+        """Rows of a block's shard, in whole chunks, padding included."""
         name = layout.shard_name(field, commit.block)
         path = f"{layout.seed_name(commit.seed)}/{name}"
         size = int(commit.files[name]["bytes"])
@@ -241,7 +236,7 @@ class StoreReader:
             raise self._damaged(name, commit, str(error)) from error
 
     def read_file(self, name: str, commit: Commit) -> bytes:
-        """A file of a block, whole, as it was committed.
+        """A whole file of a block, equal to what was committed.
 
         Args:
             name: below the seed's group.
@@ -265,22 +260,22 @@ class StoreReader:
         return content
 
     def _require_size(self, name: str, commit: Commit, found: int | None) -> None:
-        # A missing or empty shard would be fill values to zarr, without a word.
+        # zarr would silently read a missing or empty shard as fill values.
         expected = commit.files[name]["bytes"]
         if found != expected:
             size = "it is missing" if found is None else f"{found:,} bytes"
             raise self._damaged(name, commit, f"{size}, {expected:,} bytes were committed")
 
     def _damaged(self, name: str, commit: Commit, found: str) -> DataError:
-        """The error for a file of a block that is not what a writer left."""
+        """The error for a file of a block that differs from what a writer wrote."""
         where = self.storage.at(f"{layout.seed_name(commit.seed)}/{name}")
         return damaged(where, found)
 
     def rows_of_chunk(self, seed: int, field: FieldSpec) -> int:
-        """Rows of a chunk of a seed's array, whose metadata is what the header asks for.
+        """Rows of a chunk of a seed's array, whose metadata otherwise follows from the header.
 
         Raises:
-            DataError: it is damaged or missing; names it.
+            DataError: the metadata is damaged or missing; names the file.
         """
         name = f"{layout.seed_name(seed)}/{field.name}/{layout.METADATA}"
         if name not in self._chunk_rows:
@@ -294,7 +289,7 @@ class StoreReader:
         return self._chunk_rows[name]
 
     def each(self, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """What `read` gives for each; side by side where that is a request over a network."""
+        """`read` applied to each item; concurrently where each is a network request."""
         if isinstance(self.storage, FolderStorage):
             return [read(item) for item in items]
         with ThreadPoolExecutor(_REQUESTS) as pool:
@@ -305,7 +300,7 @@ _REMEDY = "`cskd-pipeline repair` makes the block again"
 
 
 def damaged(where: str, found: str) -> DataError:
-    """The error for a file that is not what a writer left."""
+    """The error for a file that differs from what a writer wrote."""
     return DataError(f"{where} is damaged ({found}); `cskd-pipeline repair` makes it again")
 
 

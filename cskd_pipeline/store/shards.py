@@ -1,7 +1,7 @@
-"""The bytes of shards and spill chunks: written by zarr, read chunk by chunk into memory of the size that is due.
+"""The bytes of shards and spill chunks: written by zarr, read chunk by chunk into memory of the expected size.
 
-What a file claims about its own size is never believed: a chunk is decoded into an array that was allocated for what
-the store's header says it holds, and one that holds anything else is refused.
+A file's claim about its own size is never trusted: each chunk is decoded into an array allocated from the store's
+header, and a chunk that holds more or less is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZE_BYTES = {0: 0, 1: 2, 2: 4, 3: 8}
 _DICTIONARY_BYTES = (0, 1, 2, 4)
 
 Fetch = Callable[[Sequence[tuple[int, int]]], list[bytes]]
-"""Bytes of a file from each start to before each stop."""
+"""Given (start, stop) pairs, the bytes of a file in each range, stop excluded."""
 
 
 def encode_shard(rows: NDArray[Any], *, chunk: int) -> bytes:
@@ -60,7 +60,7 @@ def _encode(values: NDArray[Any], *, shards: tuple[int, ...] | None, chunks: tup
 def decode_rows(
     fetch: Fetch, size: int, rows: slice, *, block: int, chunk: int, dtype: str, row_shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Rows of a shard of `size` bytes; whole chunks, so `rows` begins and ends between chunks.
+    """Rows of a shard of `size` bytes; `rows` must cover whole chunks.
 
     Raises:
         ValueError: the shard is damaged, or holds chunks of another size.
@@ -77,10 +77,10 @@ def decode_rows(
 
 
 def decode_into(content: bytes, values: NDArray[Any]) -> None:
-    """Fill `values`, which is contiguous, with what a compressed chunk holds.
+    """Fill `values`, which is contiguous, with the content of a compressed chunk.
 
     Raises:
-        ValueError: it is damaged, or holds more or less.
+        ValueError: the chunk is damaged, or of another size.
     """
     size = _content_size(content)
     if size != values.nbytes:
@@ -104,7 +104,7 @@ def _index(tail: bytes, chunks: int, *, end: int) -> NDArray[np.uint64]:
 
 
 def _content_size(frame: bytes) -> int | None:
-    """The size that a zstd frame (RFC 8878) says it decodes to."""
+    """The decoded size that a zstd frame (RFC 8878) claims; None if it claims none."""
     if len(frame) < 6 or frame[:4] != _FRAME:
         raise ValueError("a chunk is no zstd frame")
     flags = frame[4]

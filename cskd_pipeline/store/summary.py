@@ -1,4 +1,4 @@
-"""What a store is and how complete it is, from its attributes, commit files and file sizes alone."""
+"""What a store holds and how complete it is, from its attributes, commit files and file sizes alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SeedStatus:
         seed: its number.
         blocks: committed blocks.
         crops: crops in them.
-        bytes: stored bytes by field, the checksums of crops and the spill among them.
-        fidelity: encoding -> "crops" measured while it was made, and the means over them (see `Commit`).
+        bytes: stored bytes by field, including crop checksums and spills.
+        fidelity: encoding -> "crops" measured while the seed was made, and means over them (see `Commit`).
     """
 
     seed: int
@@ -40,11 +40,11 @@ class StoreSummary:
         path: the store.
         header: its attributes.
         blocks: blocks of a complete seed.
-        seeds: those that have a folder.
+        seeds: all that have a folder.
         writers: distinct sets of library versions that wrote blocks.
-        digest: 32 hex digits over the attributes and the checksums of all committed files: stores with the same labels
-            of the same crops have the same, however and by whom they were made.
-        unreadable: what is wrong with commit files that could not be read; their blocks are not counted.
+        digest: 32 hex digits over the attributes and the checksums of all committed files: equal for stores with the
+            same labels of the same crops, however they were made.
+        unreadable: one error for each commit file that could not be read; its block is not counted.
     """
 
     path: str
@@ -62,7 +62,7 @@ class StoreSummary:
 
     @property
     def crops(self) -> int:
-        """All committed crops."""
+        """Number of committed crops."""
         return sum(seed.crops for seed in self.seeds)
 
     @property

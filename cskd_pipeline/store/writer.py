@@ -1,4 +1,4 @@
-"""Writing blocks: whole shards first, their commit file last, everything on stable storage in between."""
+"""Writing blocks: whole shards first, synced to stable storage, then their commit file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cskd_pipeline.store.shards import encode_chunk, encode_shard
 class StoreWriter:
     """One of any number of writers of a store.
 
-    A block exists for readers from the moment `write_block` returns, and not at all before: a crash in between leaves
-    files that the next write of that block replaces. Two that write one block at once give it the same bytes; who
-    wants to spare the work asks for a claim first (`Claims`).
+    A block exists for readers once `write_block` returns, and not before: a crash leaves files that the next write of
+    that block replaces. Two writers of the same block write the same bytes; to save the work, claim the block first
+    (`Claims`).
     """
 
     def __init__(self, location: Path | str | Storage, header: StoreHeader, *, out: str = "--out") -> None:
@@ -35,10 +35,10 @@ class StoreWriter:
         Args:
             location: where.
             header: its attributes.
-            out: what a user gives the place by, in the errors.
+            out: the option that names the place, for the errors.
 
         Raises:
-            DataError: something else lies there.
+            DataError: there is something else.
             MismatchError: the store there was made with other settings.
             RetryError: the storage refuses.
         """
@@ -64,7 +64,7 @@ class StoreWriter:
         return self.storage.size(f"{layout.seed_name(seed)}/{layout.commit_name(block)}") is not None
 
     def uncommit(self, seed: int, block: int) -> None:
-        """Let the block not exist any more, so that it is made again.
+        """Delete the block's commit file, so that it no longer exists and is made again.
 
         Raises:
             RetryError: the storage refuses.
@@ -83,19 +83,19 @@ class StoreWriter:
         replace: bool = False,
         confirm: Callable[[], object] = lambda: None,
     ) -> bool:
-        """Write and commit all crops of a block; whether that was done.
+        """Write and commit all crops of a block; return whether it was written.
 
-        What an interrupted writer left of the block is replaced.
+        Leftovers of an interrupted writer are replaced.
 
         Args:
             seed: the block's seed.
             block: its number.
             records: of every encoding, all crops of the block in the order of samples.
-            crop_crc: their checksums.
-            versions: of the libraries that made them.
+            crop_crc: checksums of the crops.
+            versions: of the libraries that made the records.
             fidelity: see `Commit`.
-            replace: write a committed block anew; else it is left as it is.
-            confirm: called before each file is put in place; an error that it raises leaves the rest as it is.
+            replace: rewrite a block that is already committed; by default it is left as it is.
+            confirm: called before each file is put in place; raise to stop writing.
 
         Raises:
             DataError: a record cannot be represented.
@@ -115,12 +115,12 @@ class StoreWriter:
         return True
 
     def copy_block(self, commit: Commit, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write and commit a block that was made elsewhere, in place of what is there; its seed is ensured.
+        """Write and commit a block made elsewhere, replacing what is there.
 
         Args:
             commit: what to commit.
-            files: name below the seed's group and content of each of its files; they are written as they come, and an
-                error that comes with them leaves the block uncommitted.
+            files: (name below the seed's group, content) of each of its files, written as they are yielded; if the
+                iterable raises, the block stays uncommitted.
 
         Raises:
             RetryError: the storage refuses; the block is then not committed.
@@ -134,7 +134,7 @@ class StoreWriter:
     def _put(
         self, seed: int, block: int, files: Iterable[tuple[str, bytes]], confirm: Callable[[], object]
     ) -> dict[str, dict[str, Any]]:
-        """Write all files of a block but its commit file; returns what to commit."""
+        """Write all files of a block except its commit file; return what to commit."""
         folder = layout.seed_name(seed)
         spills = {
             layout.spill_names(encoding.field, block): layout.spill_group(encoding.field)
@@ -158,11 +158,11 @@ class StoreWriter:
         self.storage.write(name, commit.text())
 
     def ensure_seed(self, seed: int, rows: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Rows of a chunk by field; what of the seed's metadata is missing or damaged is written first.
+        """Write the seed's missing or damaged metadata; return the rows of a chunk by field.
 
         Args:
             seed: which.
-            rows: what they are to be where the metadata is written; by default, what suits the field.
+            rows: rows of a chunk by field, for metadata written now; the field's default otherwise.
 
         Raises:
             RetryError: the storage refuses.
@@ -195,7 +195,7 @@ class StoreWriter:
         crop_crc: npt.NDArray[np.uint32],
         chunks: dict[str, int],
     ) -> Iterator[tuple[str, bytes]]:
-        """Name below the seed's group and content of every file of a block but its commit file."""
+        """(Name below the seed's group, content) of every file of a block except its commit file."""
         yield self._shard(layout.CROP_CRC, block, crop_crc, chunks)
         for name, encoding in self.encodings.items():
             field = encoding.field
