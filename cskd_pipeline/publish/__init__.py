@@ -1,4 +1,4 @@
-"""Copies of stores to publish, with the card that a data set on the Hugging Face Hub begins with."""
+"""Publishing: copies of stores, with a data set card for the Hugging Face Hub."""
 
 from cskd_pipeline.publish.card import card_text, require_license, write_card
 from cskd_pipeline.publish.copying import Copied, copy_seeds, require_apart

@@ -1,6 +1,6 @@
-"""A data set card: what a published store is, in the form that the Hugging Face Hub reads.
+"""A data set card: a description of a published store in the format of the Hugging Face Hub.
 
-Whatever a store says is data: it is shown as code, on one line, and can end neither a cell, a fence nor the front
+Text from a store is untrusted: it is shown as code, on one line, and can end neither a cell, a fence nor the front
 matter.
 """
 
@@ -28,7 +28,7 @@ _SEAL = re.compile(rb"\n<!-- cskd-pipeline export-labels ([0-9a-f]{16}) -->\n\Z"
 
 
 def write_card(storage: Storage, summary: StoreSummary, *, license: str | None = None) -> bool:
-    """Write the card of a store; whether that was done: one that somebody wrote or changed is left alone.
+    """Write the card of a store; return False if somebody wrote or edited the one that is there, which then stays.
 
     Raises:
         RetryError: the storage refuses.
@@ -48,24 +48,20 @@ def card_text(summary: StoreSummary, *, license: str | None = None) -> str:
 
     Args:
         summary: of the store.
-        license: of its labels: an identifier that the Hub knows, or any other text.
+        license: of its labels: an identifier known to the Hub, or any other text.
     """
     text = f"---\n{_front_matter(summary, license)}---\n\n{_body(summary, license)}"
     return f"{text}\n<!-- cskd-pipeline export-labels {_digest(text.encode())} -->\n"
 
 
 def require_license(text: str | None) -> None:
-    """Nothing, if no licence is named, or one that can be seen.
-
-    Raises:
-        UsageError: it is an empty text.
-    """
+    """Raise UsageError if the licence is a blank text; None is allowed."""
     if text is not None and not text.strip():
         raise UsageError("--license is empty; give an identifier such as cc-by-nc-4.0, or leave it out")
 
 
 def _is_untouched(content: bytes) -> bool:
-    """Whether a card is as it was written."""
+    """Whether a card is exactly as `write_card` wrote it."""
     seal = _SEAL.search(content)
     return seal is not None and seal[1].decode() == _digest(content[: seal.start()])
 
@@ -114,8 +110,8 @@ def _body(summary: StoreSummary, license: str | None) -> str:
         [
             f"# Labels of {_code(data['name'])} by {_code(teacher.get('model'))}",
             "",
-            "What a CNN teacher said about augmented crops of a data set, at every position of its grid, for training",
-            "vision transformers by knowledge distillation without running the teacher. It is a zarr v3 group in store",
+            "A CNN teacher's labels for augmented crops of a data set, at every position of its grid. With them, vision",
+            "transformers are trained by distillation without running the teacher. This is a zarr v3 group in store",
             f"format {header['format_version']} of `cskd-pipeline`, whose page `docs/format.md` describes every byte.",
             "",
             "**No images are included**, nor class names, nor the teacher's weights: you need the data set itself. A",
@@ -134,9 +130,9 @@ def _body(summary: StoreSummary, license: str | None) -> str:
             "",
             *_encodings(summary),
             "",
-            "Measured: what decoding a sample of the crops gives next to the teacher's own logits. `agreement` is the",
-            "share of positions with the teacher's class, `kl_dense` and `kl_global` are in nats, `kept_dense` and",
-            "`kept_global` are the probability mass of the classes that are stored by name.",
+            "Measured on a sample of the crops: how close decoding comes to the teacher's own logits. `agreement` is",
+            "the share of positions with the teacher's class, `kl_dense` and `kl_global` are in nats, `kept_dense`",
+            "and `kept_global` are the probability mass of the classes that are stored by name.",
             "",
             "## Use",
             "",
@@ -156,14 +152,14 @@ def _body(summary: StoreSummary, license: str | None) -> str:
             "",
             "## Licence",
             "",
-            "The licence of these labels must be decided by who publishes them; none was named."
+            "The publisher of these labels must choose a licence; none was named."
             if license is None
-            else f"{_code(license)}, as named by who published them.",
-            "The terms of the data set and of the teacher's weights may bind their use.",
+            else f"{_code(license)}, as named by the publisher.",
+            "The terms of the data set and of the teacher's weights may also apply to them.",
             "",
             "## Publish it",
             "",
-            "This uploads the folder; after an interruption the same command goes on (huggingface_hub 1.20 or newer):",
+            "This uploads the folder; after an interruption, run it again to continue (huggingface_hub 1.20 or newer):",
             "",
             *_fenced("hf upload USER/NAME labels.zarr --repo-type dataset", "sh"),
             "",
@@ -190,7 +186,7 @@ def _encodings(summary: StoreSummary) -> list[str]:
 
 
 def _snippet(summary: StoreSummary) -> str:
-    """Opens the store and reads something of every array; names in it are those that this package gives."""
+    """Code that opens the store and reads from every array; it contains no text from the store."""
     seed = layout.seed_name(next(iter(summary.complete), 0))
     lines = [
         "import zarr",
@@ -215,7 +211,7 @@ def _line(value: object) -> str:
 
 
 def _code(value: object) -> str:
-    """A value as code, in a paragraph, a heading or a cell."""
+    """A value as code, safe in a paragraph, a heading or a cell."""
     text = "unknown" if value is None else _line(value) or "none"
     if re.search(r"[`|\\]", text) is None:
         return f"`{text}`"

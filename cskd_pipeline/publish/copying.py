@@ -1,4 +1,4 @@
-"""Copying complete seeds to another store: every file is compared with its committed checksum on the way."""
+"""Copy complete seeds to another store, comparing every file with its committed checksum."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cskd_pipeline.store.reader import StoreReader
 from cskd_pipeline.store.writer import StoreWriter
 
 THREADS = 8
-"""Blocks that are copied at a time: most of it is waiting for disks and servers."""
+"""Blocks copied at a time: most of the time goes to waiting for disks and servers."""
 MEMORY_BYTES = 1 << 30
-"""Of files that are held at a time, one by each thread; a single file may be larger."""
+"""Bound on the files in memory, one per thread; a single file may be larger."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Copied:
-    """What was done.
+    """The result of `copy_seeds`.
 
     Attributes:
-        blocks: copied.
-        bytes: of their files.
-        present: blocks that were at the target already.
+        blocks: blocks copied.
+        bytes: size of their files.
+        present: blocks that were already at the target.
     """
 
     blocks: int
@@ -50,24 +50,24 @@ def copy_seeds(
     progress: Callable[[int, int], object] = lambda done, total: None,
     report: Callable[[str], object] = lambda line: None,
 ) -> Copied:
-    """Have these seeds of a store at another place too, with all of its encodings or some.
+    """Copy these seeds of a store to another place, with all of its encodings or some.
 
-    A block exists there from when its commit file is written, after all else: an interruption leaves whole blocks,
-    and the same call goes on. Blocks that are there with the same labels are left alone, those of which a file is
-    missing or cut off are copied again. With all encodings, attributes and commit files are those of the source, to
-    the byte.
+    A block exists at the target once its commit file is written, after all its other files: an interruption leaves
+    whole blocks, and the same call continues. Blocks that are already there with the same labels are left alone; those
+    with a missing or truncated file are copied again. With all encodings, attributes and commit files equal the
+    source's to the byte.
 
     Args:
         source: the store.
-        target: an empty place, or a store with the attributes that the copy has.
-        seeds: complete ones.
-        encodings: some of the store's; all by default.
+        target: an empty place, or a store with the attributes of the copy.
+        seeds: complete seeds.
+        encodings: which of the store's; all by default.
         progress: called with (done, total) bytes.
-        report: told how much is there already.
+        report: called with a line on how much is already there.
 
     Raises:
-        UsageError: the target is the source, or lies inside of it.
-        DataError: a seed is incomplete, a file of the source is damaged, or something else lies at the target.
+        UsageError: the target is the source, or inside it.
+        DataError: a seed is incomplete, a file of the source is damaged, or the target holds something else.
         MismatchError: the source lacks an encoding, or the target has other attributes or other labels.
         StoppedError: interrupted; whole blocks are kept.
         RetryError: a storage refuses.
@@ -126,11 +126,7 @@ def copy_seeds(
 
 
 def require_apart(source: Storage, target: Storage) -> None:
-    """Nothing, if the target is not the source and does not lie inside of it.
-
-    Raises:
-        UsageError: it is, or does.
-    """
+    """Raise UsageError if the target is the source or inside it."""
     inner, outer = _parts(target), _parts(source)
     if inner[: len(outer)] == outer:
         where = "is the store itself" if inner == outer else f"lies inside the store {source.address}"
@@ -145,7 +141,7 @@ def _parts(storage: Storage) -> tuple[str, ...]:
 
 
 def _with_encodings(source: StoreReader, encodings: Collection[str] | None) -> StoreHeader:
-    """The attributes of a store that has only these encodings of the source."""
+    """The attributes of a store with only these encodings of the source."""
     for name in encodings or ():
         if name not in source.encodings:
             raise MismatchError(
@@ -171,7 +167,7 @@ def _require_complete(source: StoreReader, seeds: list[int]) -> None:
 
 
 def _commits(source: StoreReader, seed: int, header: StoreHeader, fields: list[FieldSpec]) -> list[Commit]:
-    """The commits of a complete seed as a store with this header has them; all files that they name are there."""
+    """The commits of a complete seed, as a store with this header has them. All files that they name exist."""
     commits = source.commits(seed, range(source.header.blocks))
     store = header.digest()
     if store != source.digest:
@@ -194,7 +190,7 @@ def _rows_of_chunks(source: StoreReader, fields: list[FieldSpec], seed: int) -> 
 
 
 def _missing(target: StoreReader, wanted: list[Commit]) -> list[Commit]:
-    """Those blocks of a seed that are not at the target, or not whole."""
+    """The blocks of a seed that the target lacks or has incompletely."""
     folder = layout.seed_name(wanted[0].seed)
     sizes = {file.name[len(folder) + 1 :]: file.size for file in target.storage.files(folder)}
 
@@ -217,7 +213,7 @@ def _missing(target: StoreReader, wanted: list[Commit]) -> list[Commit]:
 
 
 def _ensure_seed(writer: StoreWriter, seed: int, rows: dict[str, int]) -> None:
-    """The seed's metadata is at the target, and says what it says at the source."""
+    """Make sure that the target has the seed's metadata, with the source's chunk sizes."""
     for name, found in writer.ensure_seed(seed, rows).items():
         if found != rows[name]:
             raise MismatchError(

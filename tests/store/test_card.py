@@ -37,7 +37,7 @@ def test_a_card_says_what_the_store_is(tmp_path: Path) -> None:
     front, body = parts(card_text(found))
     assert front["license"] == "other" and front["size_categories"] == ["n<1K"]
     assert {"knowledge-distillation", "image-classification", "zarr", "cskd"} <= set(front["tags"])
-    assert "must be decided by who publishes them" in body
+    assert "must choose a licence; none was named" in body
     for fact in (
         "`toy`, split `train`",
         "150, 11",
