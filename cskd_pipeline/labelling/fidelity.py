@@ -13,7 +13,7 @@ from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.store import Fidelity
 
 RATIOS = (0, 1, 8_191, 16_384, 26_001, 32_768, 40_000, 49_152, 60_001, RATIO_STEPS - 1, RATIO_STEPS)
-"""Where hard targets are compared with the argmax, in steps."""
+"""Ratios, in steps, at which hard targets are compared with the argmax."""
 
 
 def measure(
@@ -24,12 +24,12 @@ def measure(
     *,
     grid: tuple[int, int],
 ) -> Fidelity:
-    """Fidelity of these crops' records after a way through their stored form.
+    """Fidelity of these crops' records after a round trip through their stored form.
 
     "agreement" is the share of hard targets, over all positions and `RATIOS`, that equal the argmax over all classes
-    of the uncompressed logits: 1, or something is broken. "kl_dense", "kl_global" are KL(teacher || decoded) in nats
-    at a position and of the global output; "kept_dense", "kept_global" the probability mass of the classes that
-    are stored by name.
+    of the uncompressed logits; anything but 1 is a bug. "kl_dense" and "kl_global" are KL(teacher || decoded) in nats,
+    at a position and of the global output. "kept_dense" and "kept_global" are the probability mass of the classes
+    that are stored by name.
     """
     found: Fidelity = {}
     for name, encoding in encodings.items():

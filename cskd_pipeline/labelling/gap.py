@@ -1,4 +1,4 @@
-"""Telling the user where the two readings of "global logits" part."""
+"""Warn where the two definitions of "global logits" differ: the mean of dense logits, and the model's own output."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from cskd_pipeline.labelling.job import PrecomputeJob
 from cskd_pipeline.loading import CropLoader, block_batches
 
 ROUNDING: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2})
-"""Gap that rounding alone can make, as a share of the largest logit, by precision of the forward pass."""
+"""Gap that rounding alone can cause, relative to the largest logit, by precision of the forward pass."""
 
 
 def warn_of_gap(job: PrecomputeJob, *, seed: int, report: Callable[[str], None]) -> float:
-    """Measure |mean of dense logits - head's logits| on one chunk of crops; say so where it matters.
+    """Measure |mean of dense logits - head's logits| on one chunk of crops; report it if rounding cannot explain it.
 
-    Returns the largest gap, in logits.
+    Returns:
+        The largest gap, in logits.
     """
     total = len(job.index)
     rows = range(min(total, job.recipe.group))

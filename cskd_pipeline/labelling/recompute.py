@@ -1,4 +1,4 @@
-"""Checking a store against the teacher itself: random crops are rendered and labelled again, and compared."""
+"""Check a store against the teacher itself: render and label random crops again, and compare."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cskd_pipeline.store import Fidelity, StoreReader, mean_fidelity
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """A stored crop that is not what comes out today.
+    """A stored crop that differs from what is computed now.
 
     Attributes:
         seed, sample: the crop.
-        what: "pixels", "targets", or "fidelity" of the block that the crop is the first of.
+        what: "pixels", "targets", or "fidelity" of the block whose first crop this is.
         found: both values.
     """
 
@@ -34,12 +34,12 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recomputed:
-    """What came out.
+    """The result of `recompute`.
 
     Attributes:
         crops: how many were recomputed.
-        differences: those that differ from the stored ones.
-        fidelity: of the stored labels of these crops, against the teacher's logits of now.
+        differences: the crops that differ from the stored ones.
+        fidelity: of the stored labels of these crops, against the teacher's logits computed now.
     """
 
     crops: int
@@ -50,11 +50,11 @@ class Recomputed:
 def recompute(job: PrecomputeJob, store: StoreReader, *, crops: int, key: int, workers: int) -> Recomputed:
     """Recompute about `crops` crops and compare.
 
-    Crops are drawn at random, keyed by `key`, from all committed blocks; a crop's mix partner comes with it. One
-    of their blocks is also asked whether it still has the fidelity that was measured when it was made.
+    Crops are drawn at random, keyed by `key`, from all committed blocks; a crop's mix partner is recomputed too. For
+    one of these blocks, the fidelity is also compared with the one measured when the block was made.
 
     Raises:
-        DataError: nothing is committed, or a shard or image cannot be read.
+        DataError: no block is committed, or a shard or image cannot be read.
         MismatchError: the job is not the one that made the store.
     """
     header = store.header

@@ -1,4 +1,4 @@
-"""Making a damaged store well: attributes are written anew, bad blocks computed again, and nothing else is touched."""
+"""Repair a damaged store: rewrite attributes, recompute bad blocks, and touch nothing else."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done, and what is left.
+    """The result of `repair`.
 
     Attributes:
-        rewritten: paths of the attributes that were written anew.
-        units: the blocks that were bad, and were computed again by this process or by one beside it.
-        crops: how many crops that took.
-        foreign: files that are none of the store's, and were left where they are.
+        rewritten: paths of the attributes that were rewritten.
+        units: the blocks that were bad and were recomputed, by this process or another.
+        crops: crops that this process recomputed.
+        foreign: files that do not belong to the store; they are left in place.
     """
 
     rewritten: list[str]
@@ -52,19 +52,19 @@ def repair(
     workers: int,
     watch: Watch = silent,
 ) -> Repaired:
-    """Make what is bad in a store well again.
+    """Repair a store.
 
-    A block is bad if a file of it is not what was committed, or if it has files and no commit. A bad block does not
-    exist from the moment on when its repair begins; if that is interrupted, `precompute` makes it too.
+    A block is bad if one of its files differs from what was committed, or if it has files but no commit. Its repair
+    begins by deleting its commit file; if the repair is interrupted, `precompute` makes the block too.
 
     Args:
-        storage: where the store lies.
-        make_job: gives what made the store; called only where blocks are bad.
+        storage: of the store.
+        make_job: makes the job that made the store; called only if blocks are bad.
         workers: processes that make crops.
         watch: told how far the work is.
 
     Raises:
-        DataError: there is no store, or the repair did not help.
+        DataError: there is no store, or files are still bad afterwards.
         MismatchError: the job is not the one that made the store.
         StoppedError, RetryError: as `precompute`.
     """
@@ -106,7 +106,7 @@ def _remake(
 ) -> int:
     seeds = sorted({seed for seed, _ in units})
     with Claims(writer.storage, seeds=format_seeds(seeds)) as claims:
-        # What was bad may be well by now. A claim on a committed block is a dead writer's, or will soon be given back.
+        # A bad block may be fine by now. A claim on a committed block is a dead writer's, or will soon be released.
         waiting = units
         while waiting:
             waiting = [unit for unit in waiting if not _forgotten(writer, reader, claims, unit)]
@@ -118,9 +118,9 @@ def _remake(
 
 
 def _forgotten(writer: StoreWriter, reader: StoreReader, claims: Claims, unit: Unit) -> bool:
-    """Whether the block is well, or does not exist any more; False while a writer has a claim on what exists."""
+    """Whether the block is fine or no longer exists; False while a writer has a claim on an existing one."""
     if not writer.is_committed(*unit):
-        return True  # whoever is at work on it commits it, or the queue hands it out when its claim is free
+        return True  # a writer is working on it, or the queue hands it out once its claim is free
     if not claims.take(*unit):
         return False
     try:

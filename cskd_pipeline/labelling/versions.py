@@ -1,4 +1,4 @@
-"""The libraries and the device that pixels and logits came out of, as each commit records them."""
+"""The libraries and the device that made pixels and logits, as each commit records them."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _body(summary: StoreSummary, license: str | None) -> str:
         [
             f"# Labels of {_code(data['name'])} by {_code(teacher.get('model'))}",
             "",
-            "A CNN teacher's labels for augmented crops of a data set, at every position of its grid. With them, vision",
+            "A CNN teacher's labels for augmented crops of a data set, at every position of its grid. With them vision",
             "transformers are trained by distillation without running the teacher. This is a zarr v3 group in store",
             f"format {header['format_version']} of `cskd-pipeline`, whose page `docs/format.md` describes every byte.",
             "",
