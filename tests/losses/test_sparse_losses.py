@@ -139,9 +139,7 @@ def test_fused_targets_are_the_fusion_of_the_dense_ones() -> None:
 
 def test_examples_are_judged_by_themselves() -> None:
     targets = sparse(50)
-    one = SparseTargets(
-        *(x[1:2] if isinstance(x, Tensor) else x for x in targets)
-    )
+    one = SparseTargets(*(x[1:2] if isinstance(x, Tensor) else x for x in targets))
     student = normal(B, 50, H, W, seed=3)
     whole = sparse_dense(student, targets, ratio_steps=9, temperature=1.0)
     torch.testing.assert_close(sparse_dense(student[1:2], one, ratio_steps=9, temperature=1.0), whole[1:2])
