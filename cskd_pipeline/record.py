@@ -49,7 +49,7 @@ class Record:
         return cls(**{name: _tuples(value) for name, value in values.items()})
 
     def digest(self) -> str:
-        """Sixteen hex digits that are equal for equal records and different otherwise."""
+        """Sixteen hex digits, equal for equal records and different otherwise."""
         return digest_json(self.to_json())
 
 
@@ -64,11 +64,7 @@ def _tuples(value: Any) -> Any:
 
 
 def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Nothing, if `value` is one of `choices`.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Raise UsageError, with the nearest choice, unless `value` is one of `choices`."""
     known = list(choices)
     if value not in known:
         raise UsageError(f"{name} is {value!r}{nearest(str(value), known)}; choose one of {', '.join(known)}")
@@ -83,10 +79,9 @@ def require_range(
     above: float | None = None,
     whole: bool = False,
 ) -> None:
-    """Nothing, if low <= value <= high and above < value (bounds that are None do not bind).
+    """Raise UsageError unless `value` is a number with low <= value <= high and above < value; None is no bound.
 
-    Raises:
-        UsageError: the value lies outside, is no number, or is no whole number where one is wanted.
+    With `whole`, only an int will do.
     """
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise UsageError(f"{name} must be a {'whole number' if whole else 'number'}, found {value!r}")

@@ -1,6 +1,6 @@
-"""Noticing that replayed pixels are no longer those the teacher saw.
+"""Notice that replayed pixels are no longer those the teacher saw.
 
-A codec or library upgrade can change pixels by a grey level here and there: nothing fails, and the student trains on
+A codec or library upgrade can change pixels by a grey level here and there: nothing fails, but the student trains on
 labels of other crops. The store keeps a checksum of every crop, and replay compares some of them as it goes.
 """
 
@@ -29,11 +29,7 @@ class Canary:
         self.checked = 0
 
     def check(self, batch: CropBatch, stored_crc_B: NDArray[np.uint32], *, first: bool) -> None:
-        """Nothing, if the chosen crops of the batch have the stored checksums.
-
-        Raises:
-            DataError: one has not; names it and says what may have changed.
-        """
+        """Raise DataError, naming the crop, unless the chosen crops of the batch have the stored checksums."""
         count = len(batch)
         # Every (1/share)-th crop, wherever batches begin: which rows carry over from batch to batch.
         rows = np.arange(count)

@@ -135,11 +135,7 @@ class Learner:
             self._ema.update(self.student)
 
     def require_finite(self) -> None:
-        """Nothing, if all weights are finite.
-
-        Raises:
-            NonFiniteError: some are not (a finite loss may have an infinite gradient).
-        """
+        """Raise NonFiniteError unless all weights are finite: a finite loss may have an infinite gradient."""
         for name, value in self.student.named_parameters():
             if not bool(value.isfinite().all()):
                 raise NonFiniteError(f"the weights {name} are no longer finite (learning rate {self.lr:.3g})")

@@ -189,7 +189,7 @@ class Run:
             )
 
     def _require_finite(self) -> None:
-        """Nothing, if the weights may be evaluated and saved."""
+        """Raise an error that says when training diverged, unless all weights are finite."""
         try:
             self.learner.require_finite()
         except NonFiniteError as error:

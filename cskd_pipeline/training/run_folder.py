@@ -38,11 +38,7 @@ class RunFolder:
         return self.path / f"{kind}.safetensors"
 
     def require_free(self, *, resume: bool) -> None:
-        """Nothing, if a run can begin here, or go on where `resume` asks for it.
-
-        Raises:
-            UsageError: the folder holds a run and `resume` is False, or it holds something else.
-        """
+        """Raise UsageError if the folder holds a run and `resume` is False, or if it holds something else."""
         if (self.path / "config.json").exists():
             if not resume:
                 raise UsageError(f"{self.path} holds a run already; add --resume to go on, or give another folder")

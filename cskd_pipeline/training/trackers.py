@@ -82,11 +82,7 @@ TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = Mapp
 
 
 def require_trackers(names: tuple[str, ...]) -> None:
-    """Nothing, if there are trackers of these names and their packages are installed.
-
-    Raises:
-        UsageError: a name is unknown, or its package is missing (the extra that brings it has the same name).
-    """
+    """Raise UsageError if a tracker's name is unknown or its package (an extra of the same name) is not installed."""
     for name in names:
         require_choice("tracker", name, TRACKERS)
         try:

@@ -8,11 +8,7 @@ from cskd_pipeline.errors import MismatchError
 
 
 def require_divisible(patches: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Nothing, if a grid of patch tokens pools to `grid` by whole factors.
-
-    Raises:
-        MismatchError: it does not; both sizes are named.
-    """
+    """Raise MismatchError, with both sizes, unless a grid of patch tokens pools to `grid` by whole factors."""
     if patches[0] % grid[0] or patches[1] % grid[1]:
         raise MismatchError(
             f"the student's {patches[0]} x {patches[1]} patch tokens do not pool to the teacher's "
