@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -84,11 +86,16 @@ def test_lightning(toy_store: Path, toy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_examples_are_short_and_have_a_command_line(path: Path) -> None:
+def test_examples_are_short_and_have_a_command_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert len(path.read_text().splitlines()) < 60
-    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert all(f"--{name}" in done.stdout for name in ("data", "student", "epochs", "batch-size", "lr"))
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit, match="0"):
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(path), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in ("data", "student", "epochs", "batch-size", "lr"))
 
 
 @pytest.fixture(params=["hard", "soft", None])
@@ -133,3 +140,25 @@ def test_lightning_casts_what_a_student_returns(toy_store: Path, toy: Path) -> N
     cast = MixedPrecision("bf16-mixed", "cpu").convert_output(output._replace(dense_BCHW=None))
     assert type(cast) is type(output)
     assert cast.dense_BCHW is None
+
+
+@pytest.mark.slow
+def test_plain_pytorch_on_two_processes(toy_store: Path, toy: Path, tmp_path: Path) -> None:
+    """Each computes the loss of its half of every batch; together they are those of one process."""
+    arguments = {**SHARED, "data": str(toy), "decay": 0.0}
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import json, os, pathlib, sys\nsys.path.insert(0, {str(EXAMPLES)!r})\nimport plain_pytorch\n"
+        f"losses, scores = plain_pytorch.main({str(toy_store)!r}, **{arguments!r})\n"
+        f"found = json.dumps([losses, scores['three_head'].loss, scores['three_head'].count])\n"
+        f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(found)\n"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    subprocess.run(
+        [*launcher, program], check=True, capture_output=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    )
+    (first, *scores), (second, *others) = (json.loads((tmp_path / rank).read_text()) for rank in "01")
+    alone, alone_scores = example("plain_pytorch").main(toy_store, **arguments)
+    assert [(a + b) / 2 for a, b in zip(first, second, strict=True)] == pytest.approx(alone, abs=1e-5)
+    assert scores == others
+    assert scores == pytest.approx([alone_scores["three_head"].loss, 24], abs=1e-5)
