@@ -3,13 +3,11 @@
 Shape letters, used as suffixes throughout: B batch, C classes, H W teacher grid, P = H*W positions,
 N patch tokens, D width, S samples or the side of a crop, k and K kept classes, U slots of a palette.
 
-What travels with a batch are named tuples, which the tools of other training loops move, pin and split as they do any
-tuple of tensors.
+All are named tuples, which the tools of other training loops move, pin, cast and split as they do any tuple of tensors.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -105,8 +103,7 @@ class TrainBatch(NamedTuple):
     targets: Targets | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StudentOutput:
+class StudentOutput(NamedTuple):
     """Logits of a student's heads; a head that the student lacks, or was not asked for, is None.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -83,7 +84,8 @@ def require_range(
 
     With `whole`, only an int will do.
     """
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+    number: Any = value  # NumPy's are numbers too, though no int or float
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral if whole else numbers.Real):
         raise UsageError(f"{name} must be a {'whole number' if whole else 'number'}, found {value!r}")
     bounds = [
         (low is None or value >= low, f"at least {low}"),

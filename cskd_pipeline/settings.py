@@ -7,6 +7,7 @@ fields. A setting `batch_size` is the option `--batch-size`, and error messages 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
 import types
 import typing
@@ -91,6 +92,21 @@ class Settings(Record):
             raise UsageError(f"{cls.noun} needs {' and '.join(missing)}")
         return cls(**settings)
 
+    @classmethod
+    def given(cls, request: Self | None, settings: Mapping[str, Any]) -> Self:
+        """The request as a verb takes it: whole, or as settings by name.
+
+        Raises:
+            UsageError: both are given, it is another verb's, or a setting is unknown, missing or wrong.
+        """
+        if request is None:
+            return cls.of(**settings)
+        if not isinstance(request, cls):
+            raise UsageError(f"{cls.noun} takes a {cls.__name__}, or its settings by name, found {request!r}")
+        if settings:
+            raise UsageError(f"{cls.noun} takes a request or settings, found a request and {', '.join(settings)}")
+        return request
+
     def part(self, kind: type[Part]) -> Part:
         """The settings that belong to a group of settings `kind` which this request includes."""
         return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})
@@ -152,7 +168,7 @@ class Kind:
             raise UsageError(f"{self.option} must be given, found None")
         if self.type in (int, float):
             require_range(self.option, value, whole=self.type is int, **self.bounds)
-            return float(value) if self.type is float else value
+            return self.type(value)
         if self.type is Path:
             self._require(isinstance(value, str | os.PathLike), "a path", value)
             return Path(value)
@@ -205,13 +221,13 @@ def checked_seeds(value: Any, *, option: str) -> Seeds:
     """
     if isinstance(value, str):
         return tuple(parse_seeds(value))
-    if isinstance(value, int) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, numbers.Integral):
         value = [value]
     try:
         seeds = sorted({*value})
     except TypeError:
         seeds = [None]
     for seed in seeds or [None]:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
             raise UsageError(f"{option} must name seeds from 0 on, such as 7, 0:30 or range(30), found {value!r}")
-    return tuple(seeds)
+    return tuple(int(seed) for seed in seeds)

@@ -34,18 +34,19 @@ def toy_image(number: int) -> bytes:
     return encoded.getvalue()
 
 
-def write_toy(folder: Path, *, train: int = 110, test: int = 24) -> Path:
-    """Tar shards `train-0.tar`, `train-1.tar` and `test-0.tar` with a class list."""
+def write_toy(folder: Path, *, train: int = 110, test: int = 24, order: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """Tar shards `train-0.tar`, `train-1.tar` and `test-0.tar` with a class list; class N has number `order[N]`."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = {"train-0": range(0, train, 2), "train-1": range(1, train, 2), "test-0": range(1000, 1000 + test)}
     for name, numbers in shards.items():
         with tarfile.open(folder / f"{name}.tar", "w") as archive:
             for number in numbers:
-                for suffix, data in (("jpg", toy_image(number)), ("cls", str(number % 3).encode())):
+                for suffix, data in (("jpg", toy_image(number)), ("cls", str(order[number % 3]).encode())):
                     member = tarfile.TarInfo(f"img{number:05d}.{suffix}")
                     member.size = len(data)
                     archive.addfile(member, io.BytesIO(data))
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    names = [CLASSES[order.index(number)] for number in range(3)]
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
     return folder
 
 
@@ -98,4 +99,32 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 module.weight.data.normal_(0, 0.5)
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return path
+
+
+STUDENT_ARGS = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+"""For `deit_ti`: small, with patches that pool to the grid of `toy_store`."""
+
+
+@pytest.fixture
+def toy_store(toy: Path, teacher_weights: Path) -> Path:
+    """Hard and soft targets of seeds 0 and 1 of `toy`, crops of 32 pixels, grid 4 x 4; nobody changes it."""
+    import cskd_pipeline as cskd
+
+    path = toy.parent / "labels.zarr"
+    if not path.exists():
+        cskd.precompute(
+            data=toy,
+            teacher=TEACHER,
+            teacher_args=TEACHER_ARGS,
+            teacher_weights=teacher_weights,
+            chunk=16,
+            size=32,
+            recipe_args={"group": 16},
+            block=32,
+            seeds="0:2",
+            workers=0,
+            device="cpu",
+            out=path,
+        )
     return path

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.evaluation.heads import HEADS, combined_heads
 from cskd_pipeline.evaluation.score import Score
+from cskd_pipeline.runtime.device import device_of
 from cskd_pipeline.runtime.ranks import copy_buffers_from_first, sum_over_ranks
 
 _TOP = 5
@@ -21,7 +22,7 @@ def evaluate(
     models: Mapping[str, nn.Module],
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
-    device: torch.device,
+    device: torch.device | None = None,
     autocast: torch.dtype | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Scores by model name and by combination of heads, exact over the whole set.
@@ -33,12 +34,13 @@ def evaluate(
         models: students by name, each returning a `StudentOutput`; all see the same batches. They run in evaluation
             mode and then return to the mode they were in.
         batches: this rank's (pixels_B3SS fp32, labels_B int64), on `device`.
-        device: where models and batches are.
+        device: where models and batches are; None is where the first model is.
         autocast: dtype of the forward pass under autocast, or None for fp32.
 
     Raises:
         DataError: no rank has an image.
     """
+    device = device or device_of(next(iter(models.values()), nn.Identity()))
     modes = {name: model.training for name, model in models.items()}
     # Rows of the table are (model, head); columns top-1 hits, top-5 hits, summed loss, images.
     sums = torch.zeros(len(models), len(HEADS), 4, dtype=torch.float64, device=device)

@@ -21,7 +21,7 @@ from cskd_pipeline.loading.worker_start import leave_signals_to_the_parent, star
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """Called for each evaluation, it gives this rank's batches.
+    """This rank's batches, again in every iteration; its length is their number.
 
     Attributes:
         index: the images.
@@ -30,7 +30,7 @@ class EvaluationSet:
         mean, std: the model's input normalisation, per channel in 0..1.
         device: the model's.
         batch: images per batch.
-        workers: processes; they live for one evaluation.
+        workers: processes; they live for one iteration.
         rank, world: this process and the number of all.
     """
 
@@ -45,7 +45,10 @@ class EvaluationSet:
     rank: int = 0
     world: int = 1
 
-    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __len__(self) -> int:
+        return -(-len(range(self.rank, len(self.index), self.world)) // self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(pixels fp32 [B, 3, S, S], labels int64 [B]) on `device`.
 
         Raises:

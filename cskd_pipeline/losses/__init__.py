@@ -8,7 +8,7 @@ from cskd_pipeline.losses.fusion import fuse, harden
 from cskd_pipeline.losses.normalized import normalized, sparse_normalized
 from cskd_pipeline.losses.palette import TAIL_POWER, densify, global_on_palette, on_palette
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
-from cskd_pipeline.losses.terms import dense_term, global_term, truth_term
+from cskd_pipeline.losses.terms import dense_term, global_term, require_head, require_targets, truth_term
 
 __all__ = [
     "TAIL_POWER",
@@ -22,6 +22,8 @@ __all__ = [
     "harden",
     "normalized",
     "on_palette",
+    "require_head",
+    "require_targets",
     "soft_dense",
     "soft_fidelity",
     "soft_global",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cskd_pipeline.batch import Targets
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.ratio import RATIO_STEPS, fused
 
 
@@ -21,13 +21,16 @@ def harden(targets: Targets) -> Targets:
     Objectives use it to get hard targets from a live teacher or from a store of full logits.
 
     Raises:
-        DataError: the targets have neither a hard global target nor global logits.
+        MismatchError: the targets have neither a hard global target nor global logits.
     """
     global_BC, dense_BCHW = targets.logits_global_BC, targets.logits_dense_BCHW
     hard_B, hard_BHW = targets.hard_global_B, targets.hard_dense_BHW
     if hard_B is None:
         if global_BC is None:
-            raise DataError("the targets hold neither hard classes nor logits; make a store with targets `hard`")
+            raise MismatchError(
+                "the targets hold neither hard classes nor logits; take them from a loader made for this objective, of "
+                "a store with targets `hard`"
+            )
         hard_B = global_BC.float().argmax(1)
     if hard_BHW is None and global_BC is not None and dense_BCHW is not None:
         # argmax returns the first of equal maxima, which is the lowest class.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
 from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
 from cskd_pipeline.losses.distillation import hard_global, soft_global
@@ -17,8 +17,9 @@ from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
 
 
 def truth_term(output: StudentOutput, labels: MixedLabels) -> Tensor:
-    """CE(z_cls, y) against the true labels, mixed and smoothed, fp32 [B]."""
-    return soft_target_cross_entropy(output.cls_BC, labels.probabilities_BC(output.cls_BC.shape[1]))
+    """CE(z_cls, y) against the true labels, mixed and smoothed, fp32 [B]; errors as `require_head`."""
+    cls_BC = require_head(output, "cls_BC")
+    return soft_target_cross_entropy(cls_BC, labels.probabilities_BC(cls_BC.shape[1]))
 
 
 def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:
@@ -31,35 +32,71 @@ def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperatu
         temperature: T of the soft loss; the hard loss ignores it.
 
     Raises:
-        DataError: the targets hold nothing for this mode.
+        UsageError: the student has no second head.
+        MismatchError: the targets hold nothing for this mode.
     """
-    assert output.dist_BC is not None
+    dist_BC = require_head(output, "dist_BC")
     if mode == "hard":
         classes_B = harden(targets).hard_global_B
         assert classes_B is not None
-        return hard_global(output.dist_BC, classes_B)
+        return hard_global(dist_BC, classes_B)
     if targets.logits_global_BC is not None:
-        return soft_global(output.dist_BC, targets.logits_global_BC, temperature=temperature)
+        return soft_global(dist_BC, targets.logits_global_BC, temperature=temperature)
     if targets.sparse is not None:
-        return sparse_global(output.dist_BC, targets.sparse, temperature=temperature)
+        return sparse_global(dist_BC, targets.sparse, temperature=temperature)
     raise _no_soft_targets()
 
 
 def dense_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:
     """The loss of z_patch against the fused targets, fp32 [B]; arguments and errors are those of `global_term`."""
-    assert output.dense_BCHW is not None
+    dense_BCHW = require_head(output, "dense_BCHW")
     if mode == "hard":
         classes_BHW = harden(targets).hard_dense_BHW
-        assert classes_BHW is not None
-        return hard_dense(output.dense_BCHW, classes_BHW)
+        if classes_BHW is None:
+            raise MismatchError("the targets hold no dense classes; take them from a loader made for this objective")
+        return hard_dense(dense_BCHW, classes_BHW)
     global_BC, teacher_BCHW, steps = targets.logits_global_BC, targets.logits_dense_BCHW, targets.ratio_steps
     if global_BC is not None and teacher_BCHW is not None:
         fused_BCHW = fuse(teacher_BCHW, global_BC, ratio_steps=steps)
-        return soft_dense(output.dense_BCHW, fused_BCHW, temperature=temperature)
+        return soft_dense(dense_BCHW, fused_BCHW, temperature=temperature)
     if targets.sparse is not None:
-        return sparse_dense(output.dense_BCHW, targets.sparse, ratio_steps=steps, temperature=temperature)
+        return sparse_dense(dense_BCHW, targets.sparse, ratio_steps=steps, temperature=temperature)
     raise _no_soft_targets()
 
 
-def _no_soft_targets() -> DataError:
-    return DataError("the targets hold neither logits nor sparse soft targets; make a store with targets `soft`")
+def require_head(output: StudentOutput, head: str) -> Tensor:
+    """The logits of a head of the student, a field of `StudentOutput`.
+
+    Raises:
+        UsageError: the student lacks it, or gave something else.
+    """
+    if not isinstance(output, StudentOutput):
+        raise UsageError(
+            f"objectives read a StudentOutput, found {type(output).__name__}; make the student with "
+            "labels.student(name), or return a cskd_pipeline.batch.StudentOutput"
+        )
+    logits: Tensor | None = getattr(output, head)
+    if logits is None:
+        raise UsageError(
+            f"the student gives no {head}, which the objective reads; make it for this objective: "
+            "labels.student(name, objective)"
+        )
+    return logits
+
+
+def require_targets(targets: Targets | None) -> Targets:
+    """A batch's targets.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if targets is None:
+        raise UsageError("the objective reads a teacher's targets, found None; give it those of the loader's batch")
+    return targets
+
+
+def _no_soft_targets() -> MismatchError:
+    return MismatchError(
+        "the targets hold neither logits nor sparse soft targets; take them from a loader made for this objective, of "
+        "a store with targets `soft`"
+    )

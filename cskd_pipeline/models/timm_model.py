@@ -69,5 +69,10 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[f
             )
         inner = wrapped
     config: Any = inner.pretrained_cfg
-    mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
+    try:
+        mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the pretrained_cfg of {type(inner).__name__} must have mean and std of three channels"
+        ) from error
     return mean, std

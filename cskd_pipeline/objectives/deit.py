@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.losses import global_term, truth_term
+from cskd_pipeline.losses import global_term, require_targets, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
 from cskd_pipeline.record import require_choice, require_range
 
@@ -51,6 +51,6 @@ class Deit(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert targets is not None
+        targets = require_targets(targets)
         global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)
         return (1 - self.alpha) * truth_term(output, labels) + self.alpha * global_B

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.record import Record
 
 MODES = ("hard", "soft")
@@ -43,3 +44,20 @@ class Objective(Record, abc.ABC):
     @abc.abstractmethod
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
+
+
+def require_objective(value: Any) -> None:
+    """Raise an error unless loaders and students can ask `value` what it needs, as they do an `Objective`.
+
+    Raises:
+        UsageError: it is a name or a class, or lacks an attribute.
+    """
+    if isinstance(value, str | type):
+        name = value if isinstance(value, str) else value.__name__
+        raise UsageError(f"the objective must be an object, found {name!r}; make it with cskd.objective(NAME)")
+    lacking = [name for name in ("needs", "dense", "ratio_steps") if not hasattr(value, name)]
+    if lacking:
+        raise UsageError(
+            f"{type(value).__name__} is no objective, for it has no {' and no '.join(lacking)}; make one with "
+            "cskd.objective(NAME), or subclass cskd_pipeline.objectives.Objective"
+        )

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.losses import soft_target_cross_entropy
+from cskd_pipeline.losses import soft_target_cross_entropy, truth_term
 from cskd_pipeline.objectives.objective import Objective
 
 
@@ -38,8 +38,8 @@ class Supervised(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        probabilities_BC = labels.probabilities_BC(output.cls_BC.shape[1])
-        loss_B = soft_target_cross_entropy(output.cls_BC, probabilities_BC)
+        loss_B = truth_term(output, labels)
         if output.dist_BC is None:
             return loss_B
+        probabilities_BC = labels.probabilities_BC(output.dist_BC.shape[1])
         return (loss_B + soft_target_cross_entropy(output.dist_BC, probabilities_BC)) / 2

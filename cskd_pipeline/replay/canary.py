@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cskd_pipeline.crops.batch import CropBatch
-from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.record import require_range
 
 
 class Canary:
@@ -22,8 +23,7 @@ class Canary:
         Raises:
             UsageError: the share is not between 0 and 1.
         """
-        if not 0 <= share <= 1:
-            raise UsageError(f"the share of crops to check must be 0 to 1, found {share}")
+        require_range("--canary", share, low=0, high=1)
         self._share = share
         self._seen = 0
         self.checked = 0

@@ -17,6 +17,7 @@ from cskd_pipeline.loading import CropLoader, EpochOrder
 from cskd_pipeline.loading.order import Shuffle
 from cskd_pipeline.objectives import Objective
 from cskd_pipeline.ratio import RATIO_STEPS
+from cskd_pipeline.record import require_choice, require_range
 from cskd_pipeline.replay.source import ReplaySource, TargetProvider
 from cskd_pipeline.runtime.processors import worker_count
 from cskd_pipeline.runtime.ranks import rank, world_size
@@ -74,12 +75,21 @@ class ReplayLoader:
         Raises:
             UsageError: the numbers do not fit together.
         """
+        counts = {"batch-size": batch_size, "epochs": epochs, "repeats": repeats, "accumulation": accumulation}
+        for name, value in counts.items():
+            require_range(f"--{name}", value, low=1, whole=True)
+        require_range("the key of the shuffle", key, whole=True)
+        require_choice("--augment", augment, ("workers", "device"))
+        if shuffle is not None:
+            require_choice("--shuffle", shuffle, ("full", "blocks"))
+        if workers is not None:
+            require_range("--workers", workers, low=0, whole=True)
         order = EpochOrder(
             recipe=recipe,
             seeds=tuple(seeds),
             total=len(index),
-            batch=batch_size,
-            repeats=repeats,
+            batch=int(batch_size),
+            repeats=int(repeats),
             key=key,
             shuffle=shuffle or ("blocks" if repeats > 1 else "full"),
         )
@@ -113,9 +123,10 @@ class ReplayLoader:
         Raises:
             UsageError: the run has no such epoch.
         """
+        require_range("the epoch", epoch, whole=True)
         if not 0 <= epoch < self.epochs:
             raise UsageError(f"epoch {epoch} is none of the run's {self.epochs}, which count from 0")
-        self.epoch = epoch
+        self.epoch = int(epoch)
 
     @property
     def ratio(self) -> float:
@@ -132,13 +143,13 @@ class ReplayLoader:
         return len(self)
 
     def __iter__(self) -> Iterator[TrainBatch]:
-        """The batches of the epoch: (pixels, labels, targets) on the device.
+        """The batches of the epoch that is chosen when the first is asked for: (pixels, labels, targets) on the device.
 
         Raises:
             DataError: an image cannot be read, labels are damaged, or crops are not those that the labels were made of.
             RetryError: a worker was killed, or storage refuses.
         """
-        return self.batches(self.epoch, start=0)
+        yield from self.batches(self.epoch, start=0)
 
     def batches(
         self, epoch: int, *, start: int, ratio_steps: int | None = None, next_ratio_steps: int | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import find_data, is_index, open_data, split_to_score
+from cskd_pipeline.runs.evaluation import evaluation_set
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
 from cskd_pipeline.settings import Named, setting
 
@@ -94,10 +95,8 @@ def evaluate(
         DataError: weights or images are missing or damaged.
         MismatchError: the model has another number of classes than the data.
     """
-    request = request or EvaluateRequest.of(**settings)
+    request = EvaluateRequest.given(request, settings)
     from cskd_pipeline.evaluation import evaluate as run
-    from cskd_pipeline.loading import EvaluationSet
-    from cskd_pipeline.models.timm_model import normalisation
     from cskd_pipeline.runs.trained_model import open_model, weights_file
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.runtime.processors import worker_count
@@ -107,18 +106,16 @@ def evaluate(
     device = choose_device(request.device)
     index = _images(request, RunFolder(file.parent).inputs(), watch=progress)
     loaded = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
-    mean, std = normalisation(loaded.student)
-    images = EvaluationSet(
-        index=index,
+    images = evaluation_set(
+        loaded.student,
+        index,
         size=request.size or loaded.size,
         crop_pct=request.crop_pct or loaded.crop_pct,
-        mean=mean,
-        std=std,
         device=device,
         batch=request.batch_size,
         workers=worker_count(request.workers),
     )
-    scores = run({"model": loaded.student.to(device)}, images(), device=device)["model"]
+    scores = run({"model": loaded.student.to(device)}, images)["model"]
     return Evaluated(file, index.name, index.split, len(index), scores)
 
 

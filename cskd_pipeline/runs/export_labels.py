@@ -77,7 +77,7 @@ def export_labels(
         MismatchError: the store at `out` is another one.
         RetryError: storage is full, read-only or out of reach.
     """
-    request = request or ExportLabelsRequest.of(**settings)
+    request = ExportLabelsRequest.given(request, settings)
     from cskd_pipeline.publish import copy_seeds, require_license, write_card
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import StoreReader, summarise

@@ -50,7 +50,7 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         DataError: images are missing or broken.
         RetryError: storage is full, read-only or out of reach.
     """
-    request = request or IndexRequest.of(**settings)
+    request = IndexRequest.given(request, settings)
     from cskd_pipeline.data import build_index, resolve_data
     from cskd_pipeline.data.pack import pack
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import find_data, open_data
+from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
 from cskd_pipeline.runs.source import origin
 from cskd_pipeline.runs.student import student_for
 from cskd_pipeline.settings import Seeds, checked_seeds
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from cskd_pipeline.crops.recipe import CropRecipe
     from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.loading import EvaluationSet
     from cskd_pipeline.models.student import Student
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import ReplayLoader
@@ -36,8 +38,15 @@ class Labels:
         recipe: the rule that makes the crops again.
     """
 
-    def __init__(self, store: StoreReader, index: SampleIndex) -> None:
+    def __init__(
+        self, store: StoreReader, index: SampleIndex, *, data: str | None = None, data_root: str | None = None
+    ) -> None:
         """Join labels and images.
+
+        Args:
+            store: opened for reading.
+            index: the images.
+            data, data_root: what they were opened by, for `evaluation`; None looks for the other splits beside them.
 
         Raises:
             DataError: the store's attributes are damaged.
@@ -53,6 +62,7 @@ class Labels:
                     "labels belong to"
                 )
         self.store, self.index = store, index
+        self._data, self._data_root = data, data_root
         self.recipe: CropRecipe = origin(header, where=store.path)[1]
 
     @property
@@ -100,6 +110,10 @@ class Labels:
             MismatchError: it does not take crops of this size, or its patch tokens do not pool to the grid.
             DataError: the weights are damaged or do not fit.
         """
+        from cskd_pipeline.objectives import require_objective
+
+        if objective is not None:
+            require_objective(objective)
         return student_for(
             name,
             objective,
@@ -157,9 +171,11 @@ class Labels:
             MismatchError: the store does not hold what the objective reads.
         """
         from cskd_pipeline.models.timm_model import normalisation
+        from cskd_pipeline.objectives import require_objective
         from cskd_pipeline.replay import Canary, ReplayLoader, StoredTargets
-        from cskd_pipeline.runtime.device import choose_device, device_of
 
+        require_objective(objective)
+        mean, std = normalisation(student)
         chosen = self.require_seeds(seeds)
         # Also for an objective that reads no targets: its crops are compared with the store all the same.
         provider = StoredTargets(
@@ -168,7 +184,6 @@ class Labels:
             canary=Canary(canary),
             scratch=None if scratch is None else Path(scratch),
         )
-        mean, std = normalisation(student)
         return ReplayLoader(
             self.index,
             self.recipe,
@@ -179,13 +194,60 @@ class Labels:
             batch_size=batch_size,
             mean=mean,
             std=std,
-            device=device_of(student) if device is None else choose_device(str(device)),
+            device=_device(student, device),
             repeats=repeats,
             shuffle=shuffle,
             key=key,
             accumulation=accumulation,
             workers=workers,
             augment=augment,
+        )
+
+    def evaluation(
+        self,
+        student: nn.Module,
+        *,
+        split: str | None = None,
+        batch_size: int = 256,
+        crop_pct: float = 0.875,
+        workers: int | None = None,
+        device: torch.device | str | None = None,
+        progress: Watch = silent,
+    ) -> EvaluationSet:
+        """Centre crops of the images to score on: batches of (pixels fp32 [B, 3, S, S], labels int64 [B]).
+
+        `cskd_pipeline.evaluation.evaluate` scores a student on them; every image is on one rank.
+
+        Args:
+            student: its input normalisation is used, and its device.
+            split: its name; None takes val, else test.
+            batch_size: images in a batch.
+            crop_pct: share of the image that the student sees.
+            workers: processes that read images, 0 for none; None chooses by the machine.
+            device: where the batches are put; None is the student's.
+            progress: told how far the indexing of the images is.
+
+        Raises:
+            UsageError: the data has no such split, or a number is out of bounds.
+            DataError: images are missing.
+            MismatchError: the split has other classes.
+        """
+        from cskd_pipeline.record import require_range
+        from cskd_pipeline.runtime.processors import worker_count
+
+        require_range("--batch-size", batch_size, low=1, whole=True)
+        require_range("--crop-pct", crop_pct, above=0, high=1)
+        index = scored_images(self.index, data=self._data, root=self._data_root, split=split, watch=progress)
+        if index is None:
+            raise UsageError(f"{self.index.name} has neither a val nor a test split; name one with split=")
+        return evaluation_set(
+            student,
+            index,
+            size=self.size,
+            crop_pct=crop_pct,
+            device=_device(student, device),
+            batch=batch_size,
+            workers=min(4, worker_count(workers)),
         )
 
     def require_seeds(self, seeds: Seeds | Sequence[int] | str | None = None) -> Seeds:
@@ -204,11 +266,22 @@ class Labels:
         return chosen
 
 
+def _device(student: nn.Module, device: torch.device | str | None) -> torch.device:
+    """That of a student's batches.
+
+    Raises:
+        UsageError: there is no such device, or it is no CPU or CUDA device.
+    """
+    from cskd_pipeline.runtime.device import choose_device, device_of
+
+    return choose_device(str(device_of(student) if device is None else device))
+
+
 def open(
     store: str | os.PathLike[str],
     *,
-    data: str | None = None,
-    data_root: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     split: str | None = None,
     progress: Watch = silent,
 ) -> Labels:
@@ -230,8 +303,9 @@ def open(
 
     reader = StoreReader(str(store))
     about = reader.header.data
+    data, data_root = (None if place is None else str(place) for place in (data, data_root))
     if data is None:
         index = find_data(about, root=data_root, watch=progress)
     else:
         index = open_data(data, split=split or about["split"], root=data_root, watch=progress)
-    return Labels(reader, index)
+    return Labels(reader, index, data=data, data_root=data_root)

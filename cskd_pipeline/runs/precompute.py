@@ -157,7 +157,7 @@ def precompute(
         StoppedError: interrupted; committed blocks are kept.
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
-    request = request or PrecomputeRequest.of(**settings)
+    request = PrecomputeRequest.given(request, settings)
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import require_store_or_room
 

@@ -36,7 +36,7 @@ def repair(
         MismatchError: data or weights are not those that the store was made of.
         StoppedError, RetryError: as `precompute`.
     """
-    request = request or RepairRequest.of(**settings)
+    request = RepairRequest.given(request, settings)
     from cskd_pipeline.labelling.repair import repair as run
     from cskd_pipeline.runs.settings import require_file
     from cskd_pipeline.runtime.processors import worker_count

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from cskd_pipeline.errors import MismatchError, RetryError, UsageError
+from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import open_data, split_to_score
+from cskd_pipeline.runs.data import open_data
+from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
 from cskd_pipeline.runs.open import Labels
 from cskd_pipeline.runs.open import open as open_labels
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
@@ -227,7 +228,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
         StoppedError: stopped by a signal; the checkpoint is written.
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
-    request = request or TrainRequest.of(**settings)
+    request = TrainRequest.given(request, settings)
     from cskd_pipeline.loading import killed_workers_named
     from cskd_pipeline.models.student import resolve_name
     from cskd_pipeline.models.weights import weights_digest
@@ -391,37 +392,23 @@ def _supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device,
 def _evaluation(
     request: TrainRequest, supply: _Supply, student: Student, *, device: torch.device, watch: Watch
 ) -> EvaluationSet | None:
-    from cskd_pipeline.loading import EvaluationSet
-    from cskd_pipeline.models.timm_model import normalisation
     from cskd_pipeline.runtime.processors import worker_count
-    from cskd_pipeline.runtime.ranks import rank, world_size
 
-    # Where the training images were found by their digest, the others are looked for in the same place.
-    data = request.data or str(supply.index.root)
-    split = request.eval_split
-    if split is None:
-        split = split_to_score(data, request.data_root)
-        if split is None:
-            watch("there is no val or test split: the student is not evaluated")
-    if split in (None, "none"):
+    if request.eval_split == "none":
         return None
-    index = open_data(data, split=split, root=request.data_root, watch=watch)
-    if index.classes != supply.index.classes:
-        raise MismatchError(
-            f"split {split} has {len(index.classes)} classes that are not the {len(supply.index.classes)} of the "
-            "training split"
-        )
-    mean, std = normalisation(student)
-    return EvaluationSet(
-        index=index,
+    index = scored_images(
+        supply.index, data=request.data, root=request.data_root, split=request.eval_split, watch=watch
+    )
+    if index is None:
+        watch("there is no val or test split: the student is not evaluated")
+        return None
+    return evaluation_set(
+        student,
+        index,
         size=supply.recipe.size,
         crop_pct=request.crop_pct,
-        mean=mean,
-        std=std,
         device=device,
         workers=min(4, worker_count(request.workers)),
-        rank=rank(),
-        world=world_size(),
     )
 
 

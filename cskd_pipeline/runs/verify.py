@@ -93,7 +93,7 @@ def verify(
         MismatchError: data or weights are not those that the store was made of.
         RetryError: storage is out of reach.
     """
-    request = request or VerifyRequest.of(**settings)
+    request = VerifyRequest.given(request, settings)
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 

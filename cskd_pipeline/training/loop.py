@@ -53,7 +53,7 @@ def train(
             not asked for.
         run_folder: a new folder, or with `resume` that of the run to go on with.
         device: where `source` and `evaluation` put their tensors.
-        evaluation: called for every evaluation, gives this rank's (pixels_B3SS fp32, labels_B int64).
+        evaluation: this rank's (pixels_B3SS fp32, labels_B int64), iterated over in every evaluation.
         resume: go on from the last checkpoint, or start if there is none.
         stop: asked after every update; True on any rank ends the run with a checkpoint.
         inputs: what the run trains on; a resumed run must give the same.

@@ -35,7 +35,7 @@ from cskd_pipeline.training.trackers import Tracker
 DATA_BOUND = 0.2
 """The share of an epoch spent waiting for data above which the user is told what to do."""
 
-EvaluationBatches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+EvaluationBatches = Iterable[tuple[Tensor, Tensor]]
 Scores = Mapping[str, Mapping[str, Score]]
 
 
@@ -103,7 +103,7 @@ class Run:
         scores: Scores = {}
         if self.evaluation is not None and (last or due):
             models = self.learner.models
-            scores = evaluate(models, self.evaluation(), device=self.device, autocast=self.learner.autocast)
+            scores = evaluate(models, self.evaluation, device=self.device, autocast=self.learner.autocast)
         row = self._row(ratio_steps, scores)
         leader = improved(self.position.best, scores, head=self.objective.primary_head, epoch=self.position.epoch + 1)
         if leader is not None:

@@ -57,7 +57,7 @@ def evaluated(index: SampleIndex, *, workers: int) -> list[torch.Tensor]:
     batches = EvaluationSet(
         index, size=24, crop_pct=0.9, mean=halves, std=halves, device=device, batch=32, workers=workers
     )
-    return [part for batch in batches() for part in batch]
+    return [part for batch in batches for part in batch]
 
 
 def test_crops_are_the_same(remote: SampleIndex, toy: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.batch import Targets
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.losses import (
     fuse,
     hard_dense,
@@ -131,5 +131,5 @@ def test_hardening_is_the_argmax_of_the_fusion_and_keeps_what_is_there() -> None
 
 
 def test_hardening_without_logits_says_what_is_missing() -> None:
-    with pytest.raises(DataError, match="neither hard classes nor logits"):
+    with pytest.raises(MismatchError, match="neither hard classes nor logits"):
         harden(Targets(ratio_steps=0))

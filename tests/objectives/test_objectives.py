@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.labels import SoftEncoding
 from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
 from cskd_pipeline.objectives import OBJECTIVES, Objective, create_objective, objective_from_json, objective_to_json
@@ -130,7 +130,7 @@ def test_sparse_targets_that_keep_every_class_train_like_the_logits(name: str, t
 
 @pytest.mark.parametrize("name", ["deit", "cskd"])
 def test_soft_objectives_refuse_targets_without_soft_ones(name: str) -> None:
-    with pytest.raises(DataError, match="neither logits nor sparse"):
+    with pytest.raises(MismatchError, match="neither logits nor sparse"):
         create_objective(name, mode="soft")(output(), labels(), targets("hard"))
 
 

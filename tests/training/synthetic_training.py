@@ -88,7 +88,7 @@ def run(folder: Path, config: TrainConfig = CONFIG, **changes: Any) -> TrainSumm
         "source": changes.pop("source", None) or SyntheticSource(config),
         "run_folder": folder,
         "device": torch.device("cpu"),
-        "evaluation": evaluation_batches,
+        "evaluation": [*evaluation_batches()],
         **changes,
     }
     return train(config, **arguments)

@@ -171,7 +171,7 @@ class Poisoned(SyntheticSource):
     ) -> Iterator[TrainBatch]:
         for batch in super().batches(epoch, start=start, ratio_steps=ratio_steps):
             pixels = batch.pixels_B3SS * (math.inf if epoch == 1 else 1)
-            yield dataclasses.replace(batch, pixels_B3SS=pixels)
+            yield batch._replace(pixels_B3SS=pixels)
 
 
 def test_a_loss_that_is_not_finite_says_where_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
