@@ -17,7 +17,7 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import StoppedError, UsageError
 from cskd_pipeline.labelling.fidelity import measure
-from cskd_pipeline.labelling.units import ClaimedUnits, Unit, Units
+from cskd_pipeline.labelling.units import ClaimedUnits, Unit
 from cskd_pipeline.labelling.versions import versions
 from cskd_pipeline.labels import Encoding, Records, encodings_to_json
 from cskd_pipeline.loading import CropLoader, block_batches
@@ -117,7 +117,7 @@ def precompute(
 def work(
     job: PrecomputeJob,
     writer: StoreWriter,
-    units: Units,
+    units: ClaimedUnits,
     *,
     workers: int,
     augment: bool = True,

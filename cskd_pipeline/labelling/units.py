@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Protocol
 
 from cskd_pipeline.store import Claims, StoreWriter
 
@@ -13,32 +12,6 @@ Unit = tuple[int, int]
 
 POLL_S = 2.0
 _REFRESH_S = 5.0
-
-
-class Units(Protocol):
-    """Where a process gets its work from."""
-
-    def left(self) -> int:
-        """How many units are not committed, as far as this process knows."""
-
-    def available(self) -> Iterator[Unit]:
-        """Units to do, each reserved for this process when it comes; ends when none can be had at the moment."""
-
-    def confirm(self, unit: Unit) -> None:
-        """Nothing, if the unit is still reserved.
-
-        Raises:
-            LostClaimError: it is not.
-        """
-
-    def done(self, unit: Unit, crops: int) -> None:
-        """A unit is committed, or somebody else's by now."""
-
-    def progress(self, crops: int) -> None:
-        """Some crops of a unit are made."""
-
-    def wait(self) -> bool:
-        """Wait a little; whether there is still something to do, by this process or another."""
 
 
 class ClaimedUnits:
@@ -72,11 +45,11 @@ class ClaimedUnits:
         self._committed: dict[int, tuple[float, set[int]]] = {}
 
     def left(self) -> int:
-        """See `Units`."""
+        """How many units are not committed, as far as this process knows."""
         return sum(self._blocks - len(self._done_of(seed, refresh=False)) for seed in [*self._todo])
 
     def available(self) -> Iterator[Unit]:
-        """See `Units`."""
+        """Units to do, each claimed for this process when it comes; ends when none can be had at the moment."""
         while True:
             unit = self._claim_next()
             if unit is None:
@@ -84,20 +57,20 @@ class ClaimedUnits:
             yield unit
 
     def confirm(self, unit: Unit) -> None:
-        """See `Units`."""
+        """Raise LostClaimError unless this process still has its claim on the unit."""
         self._claims.confirm(*unit)
 
     def done(self, unit: Unit, crops: int) -> None:
-        """See `Units`."""
+        """Note that a unit is committed, or somebody else's by now."""
         self._committed.pop(unit[0], None)
         self._claims.release(*unit)
 
     def progress(self, crops: int) -> None:
-        """See `Units`."""
+        """Note that some crops of a unit are made."""
         self._claims.progress(crops)
 
     def wait(self) -> bool:
-        """See `Units`."""
+        """Wait a little; returns whether there is still something to do, by this process or another."""
         self._committed.clear()
         self._drop_complete()
         if not self._todo:

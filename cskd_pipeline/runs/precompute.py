@@ -166,7 +166,8 @@ def precompute(
     if request.engine == "ray":
         from cskd_pipeline.runs.ray import precompute_on_ray
 
-        return Precomputed(request.out, precompute_on_ray(request, progress), 0)
+        precompute_on_ray(request, progress)
+        return Precomputed(request.out, 0, 0)
     from cskd_pipeline.labelling.gap import warn_of_gap
     from cskd_pipeline.labelling.job import precompute as run
     from cskd_pipeline.loading import killed_workers_named

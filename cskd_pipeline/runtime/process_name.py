@@ -16,7 +16,17 @@ _FORM = re.compile(r"([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{8}")
 
 def process_name() -> str:
     """A new name for this process, of letters, digits and dashes; every call gives another."""
-    return f"{_place()}-{os.getpid()}-{_stat(os.getpid())[1]}-{secrets.token_hex(4)}"
+    return f"{this_process()}-{secrets.token_hex(4)}"
+
+
+def this_process() -> str:
+    """What all names of this process begin with, and those of no other."""
+    return f"{_place()}-{os.getpid()}-{_stat(os.getpid())[1]}"
+
+
+def process_of(name: str) -> str:
+    """What all names of the process that has this one begin with."""
+    return name.rpartition("-")[0]
 
 
 def has_ended(name: str) -> bool:

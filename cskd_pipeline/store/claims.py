@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cskd_pipeline.errors import CskdError, DataError
-from cskd_pipeline.runtime.process_name import has_ended, process_name
+from cskd_pipeline.runtime.process_name import has_ended, process_name, process_of
 from cskd_pipeline.storage import Storage, StoredFile
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.metadata import parse_json
@@ -297,13 +297,24 @@ class Claims:
         return f"{layout.WRITERS}/{writer}.json"
 
 
-def forget_writer(storage: Storage, writer: str) -> None:
-    """Let a writer that is known to be dead be so for all: its claims are free at once.
+def forget_process(storage: Storage, process: str) -> None:
+    """Free what a process that is known to be dead has claimed, at once for everybody: claims go, then its own files.
+
+    Where it lives on after all, nothing is written twice: `Claims.confirm` tells it that its claims are gone.
+
+    Args:
+        storage: the store's.
+        process: as of `this_process`.
 
     Raises:
         RetryError: the storage refuses.
     """
-    storage.delete(f"{layout.WRITERS}/{writer}.json")
+    for claim in _read_claims(storage):
+        if process_of(claim.writer) == process:
+            storage.delete(_claim_name(claim.seed, claim.block))
+    for writer in list_writers(storage):
+        if process_of(writer) == process:
+            storage.delete(f"{layout.WRITERS}/{writer}.json")
 
 
 def list_claims(storage: Storage) -> list[Claim]:
@@ -312,15 +323,7 @@ def list_claims(storage: Storage) -> list[Claim]:
     Raises:
         RetryError: the storage refuses.
     """
-    claims = []
-    for (seed, block), file in _claim_files(storage):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                writer = _writer_of(storage.read(file.name, limit=_MAX_BYTES))
-            except DataError:
-                writer = ""
-            claims.append(Claim(seed, block, writer))
-    return claims
+    return [*_read_claims(storage)]
 
 
 def list_writers(storage: Storage) -> list[str]:
@@ -336,6 +339,16 @@ def read_writer(storage: Storage, writer: str) -> WriterStatus | None:
         return WriterStatus(**values)
     except (FileNotFoundError, DataError, ValueError, TypeError):
         return None
+
+
+def _read_claims(storage: Storage) -> Iterator[Claim]:
+    for (seed, block), file in _claim_files(storage):
+        with contextlib.suppress(FileNotFoundError):  # given back meanwhile
+            try:
+                writer = _writer_of(storage.read(file.name, limit=_MAX_BYTES))
+            except DataError:
+                writer = ""
+            yield Claim(seed, block, writer)
 
 
 def _claim_files(storage: Storage) -> Iterator[tuple[tuple[int, int], StoredFile]]:

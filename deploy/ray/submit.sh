@@ -11,7 +11,7 @@ set -euo pipefail
 
 export RAY_API_SERVER_ADDRESS="${RAY_API_SERVER_ADDRESS:-http://127.0.0.1:8265}"
 
-# Ray would give the job's own process one thread, and actors have as many as that process. On GPUs this does not
+# Ray would give the job's own process one thread, and tasks have as many as that process. On GPUs this does not
 # matter to the labels; on CPUs use one number for all of a store.
 exec ray job submit -- env OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" \
   cskd-pipeline precompute --engine ray --ray-address auto "$@"

@@ -55,7 +55,7 @@ def test_options_of_ray_are_refused_without_it(
 
 
 def test_ray_that_is_not_installed_is_named(command: Any, on_ray: list[object], monkeypatch: Any) -> None:
-    monkeypatch.delitem(sys.modules, "cskd_pipeline.labelling.ray_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "cskd_pipeline.labelling.ray_tasks", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     outcome = command(*on_ray)
     assert outcome.code == 2
@@ -112,7 +112,7 @@ def test_the_files_in_deploy_fit_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
+def test_tasks_that_are_killed_and_a_process_without_ray_make_the_store_of_a_single_process(
     command: Any, precompute: list[object], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -123,7 +123,7 @@ def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
 
     pids: dict[str, int] = {}
     lines: list[str] = []
-    killed = None
+    killed: dict[str, int] = {}
     with subprocess.Popen(
         [sys.executable, "-m", "cskd_pipeline_cli", *words, tmp_path / "ray", "--engine", "ray", "--tasks", "2"],
         stdout=subprocess.PIPE,
@@ -132,18 +132,21 @@ def test_actors_one_of_which_is_killed_make_the_store_of_a_single_process(
     ) as process:
         for line in process.stderr:
             lines.append(line)
-            if joined := re.match(r"actor (\d) is at work on .*, process (\d+)", line):
-                pids[joined[1]] = int(joined[2])
-            if killed is None and (made := re.search(r"committed, .*\(actor (\d)\)", line)):
-                killed = made[1]
-                os.kill(pids[killed], signal.SIGKILL)
+            if begun := re.match(r"task (\d) is at work on .*, process (\d+)", line):
+                pids[begun[1]] = int(begun[2])
+            if not killed and "committed, " in line:
+                killed = dict(pids)
+                for pid in killed.values():
+                    os.kill(pid, signal.SIGKILL)
+                beside = command(*precompute, "--seeds", "10:12", "--out", tmp_path / "ray")
+                assert beside.code == 0
         out = process.stdout.read()
     said = "".join(lines)
     assert process.returncode == 0, said
     assert out == f"{tmp_path / 'ray'}: 12 complete seeds, 1,320 crops, {out.rpartition('crops, ')[2]}"
-    assert f"the process of actor {killed} died" in said
-    units = re.findall(r"seed \d+ block \d/4 committed", said)
-    assert len(units) == len(set(units)) >= 48 - 1, "each is told once, but for one in work at the kill"
+    assert all(f"the process of task {rank} died" in said for rank in killed)
+    units = re.findall(r"seed \d+ block \d/4 committed", said + beside.err)
+    assert len(units) == len(set(units)) >= 48 - 2, "each is told once, but for one in work at a kill"
     assert "Traceback" not in said and "raylet" not in said
     shown = [json.loads(command("inspect", tmp_path / name, "--json").out) for name in ("ray", "plain")]
     assert shown[0]["digest"] == shown[1]["digest"]

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from cskd_pipeline.errors import RetryError
+from cskd_pipeline.runtime.process_name import process_of
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import Claim, Claims, LostClaimError, list_claims, list_writers, read_writer
+from cskd_pipeline.store.claims import forget_process
 
 
 class Clock:
@@ -87,6 +89,23 @@ def test_a_claim_of_a_writer_that_has_ended_is_free_at_once(storage: Storage, en
     assert writer.take(1, 2) and writer.take(1, 3)
     writer.clear_dead()
     assert list_writers(storage) == [writer.name]
+
+
+def test_what_a_forgotten_process_held_is_free_at_once_and_it_notices_if_it_lives(storage: Storage) -> None:
+    clock = Clock()
+    lost, waiting = claims(storage, clock, name="a-1-2-00000000"), claims(storage, clock)
+    assert lost.take(0, 0) and lost.take(0, 1) and waiting.take(0, 2)
+    assert waiting.others() == {(0, 0), (0, 1), (0, 2)}
+    forget_process(storage, process_of(lost.name))
+    assert waiting.others() == {(0, 2)}, "before it looks again who is alive"
+    assert waiting.take(0, 0)
+    lost._beat()  # its node was out of reach, no more
+    for block in (0, 1):
+        with pytest.raises(LostClaimError):
+            lost.confirm(0, block)
+    lost.release(0, 0)
+    waiting.confirm(0, 0)
+    assert {claim.block for claim in list_claims(storage)} == {0, 2}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"writer": 3}', b'{"writer": "../../x"}', b"x" * 100_000])
