@@ -71,3 +71,10 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[f
     config: Any = inner.pretrained_cfg
     mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
     return mean, std
+
+
+def input_size(model: nn.Module) -> int:
+    """Side in pixels of the images that a model was built for, or else that its published weights were made with."""
+    fixed: Any = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    config: Any = model.pretrained_cfg
+    return int(fixed[0] if fixed else config["input_size"][-1])
