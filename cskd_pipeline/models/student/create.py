@@ -123,6 +123,12 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
     if spec.grid is not None:
         if not isinstance(model.patch_drop, nn.Identity):
             raise UsageError(f"{spec.model} drops patches, so its dense logits have no grid; leave out patch_drop_rate")
+        image, patch = model.patch_embed.img_size, model.patch_embed.patch_size
+        if spec.grid != (1, 1) and (image[0] % patch[0] or image[1] % patch[1]):
+            raise UsageError(
+                f"patches of {patch[0]} x {patch[1]} pixels do not cover {image[0]} x {image[1]}, so its grid "
+                "is not the teacher's; choose another --student-arg patch_size or img_size"
+            )
         rows, columns = model.patch_embed.grid_size
         require_divisible((rows, columns), spec.grid)
     if isinstance(model, VisionTransformerDistilled):
