@@ -30,7 +30,6 @@ from cskd_pipeline.labelling.gap import warn_of_gap
 from cskd_pipeline.labelling.job import PrecomputeJob, work
 from cskd_pipeline.labelling.unit_queue import QueuedUnits, UnitQueue
 from cskd_pipeline.labelling.units import Unit
-from cskd_pipeline.loading import killed_workers_named
 from cskd_pipeline.progress import Progress
 from cskd_pipeline.runtime.process_name import process_name
 from cskd_pipeline.seeds import format_seeds
@@ -302,8 +301,7 @@ class _Worker:
                 if line and not units.waiting:
                     queue.say(f"{line} (actor {self._number})")
 
-            with killed_workers_named():
-                work(job, writer, units, workers=task.workers, augment=task.augment, watch=say)
+            work(job, writer, units, workers=task.workers, augment=task.augment, watch=say)
 
     @ray.method(concurrency_group="short", max_task_retries=0)
     def watch(self, process: str) -> None:
