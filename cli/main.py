@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from .index import index
 from .inspect import inspect
 from .precompute import precompute
 from .repair import repair
+from .standard_streams import OutputError, settle_standard_streams
 from .status import status
 from .train import train
 from .verify import verify
@@ -38,6 +40,15 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which they were added, which is that of the work."""
         return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; see `invoke` for its errors. What cannot even be printed of --help is one, too."""
+        settle_standard_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OutputError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,7 +1,7 @@
 """Crops made by worker processes, in the order of an epoch or of a block, for both stages and for evaluation."""
 
 from cskd_pipeline.loading.evaluation import EvaluationSet
-from cskd_pipeline.loading.loader import CropLoader, killed_workers_named
+from cskd_pipeline.loading.loader import CropLoader
 from cskd_pipeline.loading.order import EpochOrder, block_batches
 
-__all__ = ["CropLoader", "EpochOrder", "EvaluationSet", "block_batches", "killed_workers_named"]
+__all__ = ["CropLoader", "EpochOrder", "EvaluationSet", "block_batches"]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from cskd_pipeline.crops.evaluation import evaluation_crop
 from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.data import SampleIndex
-from cskd_pipeline.errors import CskdError
-from cskd_pipeline.loading.loader import as_is
-from cskd_pipeline.loading.worker_start import leave_signals_to_the_parent, start_method
+from cskd_pipeline.loading.making import Slots
+from cskd_pipeline.loading.worker_start import start_method
+from cskd_pipeline.loading.workers import Workers
+from cskd_pipeline.runtime.memory import ReusedMemory
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,38 +53,46 @@ class EvaluationSet:
 
         Raises:
             DataError: an image cannot be read; names it.
-            RetryError: object storage refuses or is out of reach.
+            RetryError: a worker process was killed, or object storage refuses or is out of reach.
         """
         mean, std = (torch.tensor(x, device=self.device)[:, None, None] for x in (self.mean, self.std))
-        mine = np.arange(self.rank, len(self.index), self.world)
-        batches = [mine[start : start + self.batch] for start in range(0, len(mine), self.batch)]
-        loader: DataLoader[Any] = DataLoader(
-            _Centres(self.index, self.size, self.crop_pct),
-            batch_size=None,
-            sampler=batches,
-            num_workers=self.workers,
-            collate_fn=as_is,
-            worker_init_fn=leave_signals_to_the_parent if self.workers else None,
-            multiprocessing_context=start_method(self.index) if self.workers else None,
-        )
-        for loaded in loader:
-            if isinstance(loaded, CskdError):
-                raise loaded
-            pixels, labels = loaded
-            yield (pixels.to(self.device).float() / 255 - mean) / std, labels.to(self.device)
+        slots = Slots(batch=self.batch, size=self.size, workers=self.workers)
+        memory = ReusedMemory()
+        batches = _parts(range(self.rank, len(self.index), self.world), self.batch)
+        orders = [_Order(0, piece) for batch in batches for piece in _parts(batch, slots.crops)]
+        orders = [order._replace(slot=number % len(slots)) for number, order in enumerate(orders)]
+        work = _CentreMaker(self.index, self.size, self.crop_pct, slots)
+        method = start_method(self.index) if self.workers else None
+        with Workers(work, self.workers, method=method) as workers:
+            made = zip(orders, workers.answers(orders, ahead=slots.ahead), strict=True)
+            for batch in batches:
+                pixels = memory.empty((len(batch), 3, self.size, self.size), torch.uint8)
+                for start in range(0, len(batch), slots.crops):
+                    (slot, piece), _ = next(made)
+                    pixels.numpy()[start : start + len(piece)] = slots.pixels(slot)[: len(piece)]
+                labels = torch.from_numpy(np.asarray(self.index.labels[np.asarray(batch)], np.int64))
+                yield (pixels.to(self.device).float() / 255 - mean) / std, labels.to(self.device)
 
 
-class _Centres(Dataset[Any]):
-    def __init__(self, index: SampleIndex, size: int, crop_pct: float) -> None:
-        self.index, self.size, self.crop_pct = index, size, crop_pct
+class _Order(NamedTuple):
+    slot: int
+    samples: range
 
-    def __getitem__(self, samples: Any) -> tuple[Tensor, Tensor] | CskdError:
-        images = self.index.read_all(samples.tolist())
-        try:
-            crops = [
-                evaluation_crop(self.index.decode(sample, image), size=self.size, crop_pct=self.crop_pct)
-                for sample, image in zip(samples.tolist(), images, strict=True)
-            ]
-        except CskdError as error:
-            return error
-        return torch.from_numpy(np.stack(crops)), torch.from_numpy(np.asarray(self.index.labels[samples], np.int64))
+
+class _CentreMaker:
+    """Carries out orders: the centre crops of these samples into that slot."""
+
+    def __init__(self, index: SampleIndex, size: int, crop_pct: float, slots: Slots) -> None:
+        self._index, self._size, self._crop_pct, self._slots = index, size, crop_pct, slots
+
+    def __call__(self, order: _Order) -> None:
+        pixels = self._slots.pixels(order.slot)
+        for row, (sample, image) in enumerate(
+            zip(order.samples, self._index.read_all(list(order.samples)), strict=True)
+        ):
+            decoded = self._index.decode(sample, image)
+            pixels[row] = evaluation_crop(decoded, size=self._size, crop_pct=self._crop_pct)
+
+
+def _parts(samples: range, most: int) -> list[range]:
+    return [samples[start : start + most] for start in range(0, len(samples), most)]

@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
 
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
-from cskd_pipeline.errors import CskdError, RetryError
-from cskd_pipeline.loading.making import CropMaker, Order, PixelSlots
+from cskd_pipeline.loading.making import CropMaker, Order, Slots
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.loading.pieces import Piece, pieces
-from cskd_pipeline.loading.worker_start import leave_signals_to_the_parent, start_method
+from cskd_pipeline.loading.worker_start import start_method
+from cskd_pipeline.loading.workers import Workers
 from cskd_pipeline.runtime.accelerators import optional
 from cskd_pipeline.runtime.memory import ReusedMemory
 
-PIECE = 64
-"""The most crops that one worker makes at a time: large enough that messages cost nothing, small enough to share."""
-
 _DRAWN_AT_ONCE = 4096
-
-Answer = NDArray[np.uint32] | CskdError
-
-
-@contextlib.contextmanager
-def killed_workers_named() -> Iterator[None]:
-    """Turns what torch raises when a worker was killed, wherever the main thread happens to be, into a `RetryError`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RetryError(
-            "a process that makes crops was killed, most likely for want of memory; give fewer --workers"
-        ) from error
 
 
 class CropLoader:
@@ -78,10 +57,8 @@ class CropLoader:
         self._start_method = start_method(index) if workers else None
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
         self._finished = ReusedMemory()
-        self._wanted = _Wanted()
         self._started: _Started | None = None
         self._work: _Work | None = None
-        self._end: Callable[[], object] = lambda: None
 
     def load(self, batches: Iterable[Batch]) -> Iterator[CropBatch]:
         """One `CropBatch` for each (seeds, samples) of `batches`, which may be a generator.
@@ -99,8 +76,8 @@ class CropLoader:
         started = self._started = self._started or self._start(batch=len(first))
         self._retire()
         work = self._work = _Work(itertools.chain([first], draws), started.slots, ahead=self._ahead)
-        self._wanted.orders = work.orders()
-        return self._batches(work, iter(started.made))
+        made = started.workers.answers(work.orders(), ahead=started.slots.ahead)
+        return work.batches(made, self._begin)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +90,8 @@ class CropLoader:
     def close(self) -> None:
         """End the workers. At the latest they end with the process, in order."""
         self._retire()
-        self._end()
+        if self._started is not None:
+            self._started.workers.close()
         self._started = None
 
     def _retire(self) -> None:
@@ -125,29 +103,9 @@ class CropLoader:
         kernels = optional("cskd_pipeline.crops.op_kernels") if self._workers and self._augment else None
         if kernels is not None:
             kernels.load()  # once for all workers, where they are forked
-        # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
-        per_worker = max(2, -(-2 * batch // (PIECE * max(1, self._workers))))
-        # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
-        slots = PixelSlots(
-            self._workers * per_worker + 1, crops=PIECE, size=self._recipe.size, shared=self._workers > 0
-        )
-        made: DataLoader[Answer] = DataLoader(
-            CropMaker(self._index, self._recipe, slots, augment=self._augment),
-            batch_size=None,
-            sampler=self._wanted,
-            num_workers=self._workers,
-            collate_fn=as_is,
-            persistent_workers=self._workers > 0,
-            prefetch_factor=per_worker if self._workers else None,
-            worker_init_fn=leave_signals_to_the_parent if self._workers else None,
-            multiprocessing_context=self._start_method,
-        )
-        self._end = weakref.finalize(self, _end_workers, made)
-        return _Started(made, slots)
-
-    def _batches(self, work: _Work, made: Iterator[Answer]) -> Iterator[CropBatch]:
-        with killed_workers_named():
-            yield from work.batches(made, self._begin)
+        slots = Slots(batch=batch, size=self._recipe.size, workers=self._workers)
+        maker = CropMaker(self._index, self._recipe, slots, augment=self._augment)
+        return _Started(Workers(maker, self._workers, method=self._start_method), slots)
 
     def _begin(self, draws_B: Draws) -> CropBatch:
         """A batch without its pixels and their checksums."""
@@ -165,21 +123,14 @@ class CropLoader:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Started:
-    made: DataLoader[Answer]
-    slots: PixelSlots
-
-
-class _Wanted(Sampler[Any]):
-    orders: Iterator[Order] = iter(())
-
-    def __iter__(self) -> Iterator[Order]:
-        return self.orders
+    workers: Workers[Order, NDArray[np.uint32]]
+    slots: Slots
 
 
 class _Work:
     """One `load`: gives orders, and puts what comes back, in the same order, where it belongs."""
 
-    def __init__(self, draws: Iterator[Draws], slots: PixelSlots, *, ahead: int) -> None:
+    def __init__(self, draws: Iterator[Draws], slots: Slots, *, ahead: int) -> None:
         self._slots = slots
         self.over = False
         self._draws: dict[int, Draws] = {}  # of the batches under way, by number
@@ -196,13 +147,13 @@ class _Work:
         for number, piece in enumerate(self._pieces):
             slot = number % len(self._slots)
             self._ordered.append((slot, piece))
-            draws_n = np.empty(len(piece.row_n), CROP_DRAW)
+            draws_n = self._slots.draws(slot)
             for batch in np.unique(piece.batch_n).tolist():
                 rows = np.flatnonzero(piece.batch_n == batch)
                 draws_n[rows] = self._draws[batch][piece.row_n[rows]]
-            yield Order(slot, draws_n)
+            yield Order(slot, len(piece.row_n))
 
-    def batches(self, made: Iterator[Answer], begin: Callable[[Draws], CropBatch]) -> Iterator[CropBatch]:
+    def batches(self, made: Iterator[NDArray[np.uint32]], begin: Callable[[Draws], CropBatch]) -> Iterator[CropBatch]:
         """Whole batches in order."""
         begun: dict[int, CropBatch] = {}
         missing: dict[int, int] = {}
@@ -210,16 +161,9 @@ class _Work:
         while True:
             if self.over:
                 raise RuntimeError("the loader was closed, or loads other batches now")
-            answer = next(made, None)
-            if answer is None:
+            crcs = next(made, None)
+            if crcs is None:
                 return
-            if isinstance(answer, CskdError):
-                try:
-                    raise answer
-                finally:
-                    # Error and frame would hold each other, and what ends workers in order be left to the garbage
-                    # collector, which ends their queues first and then waits for them.
-                    del answer
             slot, piece = self._ordered.popleft()
             for number in np.unique(piece.batch_n).tolist():
                 if number not in begun:
@@ -227,11 +171,11 @@ class _Work:
                     missing[number] = len(begun[number])
                 rows = np.flatnonzero(piece.batch_n == number)
                 batch = begun[number]
-                pixels, slot_pixels = batch.crops_B3SS.numpy(), self._slots[slot]
+                pixels, slot_pixels = batch.crops_B3SS.numpy(), self._slots.pixels(slot)
                 for row in rows.tolist():  # one by one: a selection of all would be a copy in fresh memory
                     pixels[piece.row_n[row]] = slot_pixels[row]
                 if batch.crc_B is not None:
-                    batch.crc_B[piece.row_n[rows]] = answer[rows]
+                    batch.crc_B[piece.row_n[rows]] = crcs[rows]
                 missing[number] -= len(rows)
             while missing.get(first) == 0:
                 del missing[first], self._draws[first]
@@ -263,16 +207,3 @@ def _until(batches: Iterator[Batch], *, crops: int) -> Iterator[Batch]:
     while taken < crops and (batch := next(batches, None)) is not None:
         taken += len(batch.samples_B)
         yield batch
-
-
-def _end_workers(loader: DataLoader[Answer]) -> None:
-    """Not left to the garbage collector: whatever still refers to the loader would keep its processes alive, until
-    Python's exit finds and kills them."""
-    workers: Any = loader._iterator
-    if workers is not None and loader.num_workers:
-        workers._shutdown_workers()
-
-
-def as_is(made: Any) -> Any:
-    """The object itself: nothing is left to collate."""
-    return made

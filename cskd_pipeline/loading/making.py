@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
+import os
+import weakref
+from multiprocessing.heap import Arena
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from cskd_pipeline.crops.checksum import crop_crc
-from cskd_pipeline.crops.draws import Draws
+from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.crops.render import render_region
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.data.jpeg import Box
-from cskd_pipeline.errors import CskdError
+from cskd_pipeline.loading.pieces import PIECE
 
 
-class PixelSlots:
-    """Memory for the pixels of pieces under way, made once: processes write and read it without copies or messages.
+class Slots:
+    """Memory for pieces under way, made once: processes write and read it without copies or messages.
 
-    It lies in shared memory if that has room, else in a temporary file that has no name any more.
+    Attributes:
+        ahead: how many orders a worker may have at a time.
     """
 
-    def __init__(self, slots: int, *, crops: int, size: int, shared: bool) -> None:
-        """Room for `slots` pieces of up to `crops` crops of `size` x `size` pixels."""
-        self._shape = (slots, crops, 3, size, size)
-        count = int(np.prod(self._shape))
-        self._memory: Any = multiprocessing.RawArray("B", count) if shared else np.empty(count, np.uint8)
+    def __init__(self, *, batch: int, size: int, workers: int) -> None:
+        """Room for the pieces that `workers` are at while batches of `batch` crops of `size` pixels are taken."""
+        # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
+        self.ahead = max(2, -(-2 * batch // (PIECE * max(1, workers))))
+        # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
+        self._shape = (workers * self.ahead + 1, PIECE, 3, size, size)
+        self._pixel_bytes = int(np.prod(self._shape))
+        count = self._pixel_bytes + len(self) * self.crops * CROP_DRAW.itemsize
+        self._memory: Any = _shared(count) if workers else np.empty(count, np.uint8)
 
     @property
     def crops(self) -> int:
@@ -39,40 +45,60 @@ class PixelSlots:
     def __len__(self) -> int:
         return self._shape[0]
 
-    def __getitem__(self, slot: int) -> NDArray[np.uint8]:
+    def pixels(self, slot: int) -> NDArray[np.uint8]:
         """uint8 [crops, 3, size, size]."""
-        pixels: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(self._shape)[slot]
+        pixels: NDArray[np.uint8] = self._bytes()[: self._pixel_bytes].reshape(self._shape)[slot]
         return pixels
+
+    def draws(self, slot: int) -> Draws:
+        """The crops that are wanted there, [crops]."""
+        draws: Draws = self._bytes()[self._pixel_bytes :].view(CROP_DRAW).reshape(self._shape[:2])[slot]
+        return draws
+
+    def _bytes(self) -> NDArray[np.uint8]:
+        return np.frombuffer(getattr(self._memory, "buffer", self._memory), np.uint8)
+
+
+def _shared(size: int) -> Arena:
+    """Memory that workers share, however they are started.
+
+    A memory file, where the system has them: it is bounded by memory alone, while a container may give /dev/shm 64 MB,
+    and a write beyond that kills the process. Elsewhere a temporary file, in /dev/shm if that has room.
+    """
+    if not hasattr(os, "memfd_create"):
+        return Arena(size)
+    file = os.memfd_create("cskd-pipeline crops")
+    os.ftruncate(file, size)
+    arena = Arena(size, file)
+    weakref.finalize(arena, os.close, file)
+    return arena
 
 
 class Order(NamedTuple):
-    """What a worker is asked for: these crops, those of an image side by side, into that slot."""
+    """What a worker is asked for: the first `crops` draws of a slot, those of an image side by side, into that slot."""
 
     slot: int
-    draws_n: Draws
+    crops: int
 
 
-class CropMaker(Dataset[Any]):
+class CropMaker:
     """Carries out orders; answers with uint32 [n], crc32c of the crops' pixels, which are in the slot then.
 
     Where RandAugment is left to others the answer is empty: checksums are those of augmented pixels.
-    Errors meant for the user come back as values, to be raised unwrapped.
     """
 
-    def __init__(self, index: SampleIndex, recipe: CropRecipe, slots: PixelSlots, *, augment: bool) -> None:
+    def __init__(self, index: SampleIndex, recipe: CropRecipe, slots: Slots, *, augment: bool) -> None:
         self._index, self._recipe, self._slots, self._augment = index, recipe, slots, augment
 
-    def __getitem__(self, order: Order) -> NDArray[np.uint32] | CskdError:
-        draws_n, pixels = order.draws_n, self._slots[order.slot]
+    def __call__(self, order: Order) -> NDArray[np.uint32]:
+        """Make the crops of one piece."""
+        draws_n, pixels = self._slots.draws(order.slot)[: order.crops], self._slots.pixels(order.slot)
         samples = draws_n["sample"]
         starts = np.flatnonzero(np.diff(samples, prepend=-1)).tolist()
         encoded = self._index.read_all(samples[starts].tolist())
-        try:
-            for (start, stop), image in zip(itertools.pairwise([*starts, len(draws_n)]), encoded, strict=True):
-                boxes = [Box(*(int(draw[edge]) for edge in Box._fields)) for draw in draws_n[start:stop]]
-                parts = self._index.decode_parts(int(samples[start]), boxes, image)
-                for row, part in enumerate(parts, start):
-                    pixels[row] = render_region(part, draws_n[row], self._recipe, augment=self._augment)
-        except CskdError as error:
-            return error
+        for (start, stop), image in zip(itertools.pairwise([*starts, len(draws_n)]), encoded, strict=True):
+            boxes = [Box(*(int(draw[edge]) for edge in Box._fields)) for draw in draws_n[start:stop]]
+            parts = self._index.decode_parts(int(samples[start]), boxes, image)
+            for row, part in enumerate(parts, start):
+                pixels[row] = render_region(part, draws_n[row], self._recipe, augment=self._augment)
         return np.array([crop_crc(crop) for crop in pixels[: len(draws_n) if self._augment else 0]], np.uint32)

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+PIECE = 64
+"""The most crops that one worker makes at a time: large enough that messages cost nothing, small enough to share."""
+
 
 class Piece(NamedTuple):
     """Crops to make together, those of an image side by side.

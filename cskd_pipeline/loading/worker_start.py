@@ -41,7 +41,7 @@ def start_method(index: SampleIndex) -> str | None:
     return "forkserver"
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
+def leave_signals_to_the_parent() -> None:
     """Let the parent decide what is finished: Ctrl-C and a scheduler's SIGTERM reach the whole process group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not ignored for good: it is also how Python ends a worker that is left over when the parent exits.
@@ -49,7 +49,7 @@ def leave_signals_to_the_parent(worker: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as a server's forks inherit it
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid != os.getppid():
-        # torch ends a worker that has lost who forked it; that is the server, which waits for its forks to end.
+        # A worker ends when it has lost who forked it; that is the server, which waits for its forks to end.
         threading.Thread(target=_end_with, args=[parent], daemon=True).start()
 
 

@@ -76,3 +76,10 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[f
             f"the pretrained_cfg of {type(inner).__name__} must have mean and std of three channels"
         ) from error
     return mean, std
+
+
+def input_size(model: nn.Module) -> int:
+    """Side in pixels of the images that a model was built for, or else that its published weights were made with."""
+    fixed: Any = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    config: Any = model.pretrained_cfg
+    return int(fixed[0] if fixed else config["input_size"][-1])

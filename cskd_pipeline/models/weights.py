@@ -1,45 +1,59 @@
-"""Weights on disk, read without running code from the file, and fitted to a module without surprises."""
+"""Weights from elsewhere: freed of what wrapped them, and fitted to a module without surprises."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.models.weight_file import read_weight_file
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module")
 """Keys under which published checkpoints keep the weights; those of an average are preferred."""
+
+_INSERTED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing put into names, wherever they were applied."""
+
+_HOLDERS = ("module.", "model.", "timm_model.")
+"""The network's name in DistributedDataParallel and averages, in Lightning modules, and in Hugging Face's wrapper."""
 
 _SHOWN = 3
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors in a `.safetensors` file or a PyTorch checkpoint, on the CPU.
+    """The tensors in a `.safetensors` file or a PyTorch checkpoint, on the CPU, under the network's own names.
 
-    A checkpoint may be bare or hold them under one of `_WRAPPERS`. A leading "module." (left by
-    DistributedDataParallel) is removed. Only tensors and plain containers are unpickled.
+    A checkpoint may be bare or hold them under one of `_WRAPPERS`; what wrappers of the network add to names is
+    removed, and what they hold besides (losses, counters) is left out.
 
     Raises:
         DataError: the file is missing, damaged, holds something else, or would have to run code to be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no weights at {path}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    for key in _WRAPPERS:
-        inner = content.get(key)
-        if isinstance(inner, Mapping):
-            content = inner
-            break
-    tensors = {str(name).removeprefix("module."): value for name, value in content.items() if torch.is_tensor(value)}
+    content = read_weight_file(Path(path))
+    while wrapped := [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]:
+        content = cast(Mapping[str, object], wrapped[0])
+    tensors = _own_names({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
     if not tensors:
         raise DataError(f"{path} holds no tensors; its keys are {_some(list(map(str, content)))}")
     return tensors
+
+
+def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors = {_INSERTED.sub("", name): value for name, value in tensors.items()}
+    while True:
+        first, dot, _ = next(iter(tensors), "").partition(".")
+        shared = [first + dot] if dot and all(name.startswith(first + dot) for name in tensors) else []
+        held = [holder for holder in _HOLDERS if any(name.startswith(holder) for name in tensors)]
+        if not (found := held + shared):
+            return tensors
+        prefix = found[0]
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def fit_weights(
@@ -96,30 +110,3 @@ def weights_digest(module: nn.Module) -> str:
 def _some(items: list[str]) -> str:
     rest = len(items) - _SHOWN
     return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _read_safetensors(path: Path) -> Mapping[str, object]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is not a readable safetensors file ({_first_line(error)})") from error
-
-
-def _read_pickle(path: Path) -> Mapping[str, object]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # torch reports damage as RuntimeError, EOFError, UnpicklingError or an error of the zip reader beneath.
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path} is damaged, or holds more than tensors and plain values ({_first_line(error)})"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise DataError(f"{path} holds a {type(content).__name__}, not a mapping of tensors")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

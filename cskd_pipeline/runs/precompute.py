@@ -170,25 +170,23 @@ def precompute(
         return Precomputed(request.out, 0, 0)
     from cskd_pipeline.labelling.gap import warn_of_gap
     from cskd_pipeline.labelling.job import precompute as run
-    from cskd_pipeline.loading import killed_workers_named
     from cskd_pipeline.runtime.launcher import launched_rank
     from cskd_pipeline.runtime.processors import worker_count
 
     place = launched_rank(request.rank, request.world_size, os.environ)
     job, writer = open_job(request, progress)
-    with killed_workers_named():
-        if place.rank == 0:
-            warn_of_gap(job, seed=request.seeds[0], report=progress)
-        made = run(
-            job,
-            writer,
-            [*request.seeds],
-            workers=worker_count(request.workers),
-            augment=request.augment == "workers",
-            rank=place.rank,
-            world=place.world,
-            watch=progress,
-        )
+    if place.rank == 0:
+        warn_of_gap(job, seed=request.seeds[0], report=progress)
+    made = run(
+        job,
+        writer,
+        [*request.seeds],
+        workers=worker_count(request.workers),
+        augment=request.augment == "workers",
+        rank=place.rank,
+        world=place.world,
+        watch=progress,
+    )
     return Precomputed(request.out, made, place.rank)
 
 

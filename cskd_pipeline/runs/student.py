@@ -49,11 +49,12 @@ def student_for(
 
     arguments = dict(args or {})
 
-    def build(grid: tuple[int, int] | None, distillation: bool) -> Student:
+    def build(grid: tuple[int, int] | None, distillation: bool, seen: int | None) -> Student:
         return create_student(
             name,
             classes=classes,
             grid=grid,
+            size=seen,
             args=arguments,
             drop_path=drop_path,
             distillation=distillation,
@@ -61,7 +62,7 @@ def student_for(
             seed=seed,
         )
 
-    plain = build(None, False)
+    plain = build(None, False, None)
     takes = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
     if takes is not None and tuple(takes) != (size, size):
         if "img_size" in arguments:
@@ -72,4 +73,4 @@ def student_for(
         arguments["img_size"] = size
     dense = can_be_distilled(plain) if objective is None else objective.dense
     distilled = dense if objective is None else bool(objective.needs)
-    return build(grid if dense else None, distilled)
+    return build(grid if dense else None, distilled, size)

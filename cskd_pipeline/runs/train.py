@@ -229,7 +229,6 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
     request = TrainRequest.given(request, settings)
-    from cskd_pipeline.loading import killed_workers_named
     from cskd_pipeline.models.student import resolve_name
     from cskd_pipeline.models.weights import weights_digest
     from cskd_pipeline.runtime.device import process_group
@@ -268,7 +267,6 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
             supply.loader(request, objective, student, device=device) as loader,
             stop_on_signals() as stop,
             _resumable(),
-            killed_workers_named(),
         ):
             return run(
                 request.part(TrainConfig),

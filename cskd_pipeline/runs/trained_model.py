@@ -100,12 +100,7 @@ def open_model(
     return TrainedModel(
         built,
         file,
-        size=_input_size(built.model) if inputs is None else inputs.recipe["size"],
+        size=built.size if inputs is None else inputs.recipe["size"],
         crop_pct=CROP_PCT if inputs is None else inputs.crop_pct,
         inputs=inputs,
     )
-
-
-def _input_size(model: Any) -> int:
-    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return int(fixed[0] if fixed else model.pretrained_cfg["input_size"][-1])

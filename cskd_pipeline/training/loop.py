@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.models.student import Student
+from cskd_pipeline.models.student import Student, require_answers
 from cskd_pipeline.objectives import Objective, objective_to_json
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
@@ -62,7 +62,8 @@ def train(
         watch: told how far the run is, on the first rank only.
 
     Raises:
-        UsageError: the folder is taken, or settings contradict each other.
+        UsageError: the folder is taken, settings contradict each other, or the student cannot learn from micro-batches
+            of that size.
         MismatchError: the run to resume was started with other settings.
         DataError: the loss is not finite, the checkpoint is damaged, the source ends early, or the ranks do not see
             the same run folder.
@@ -71,7 +72,7 @@ def train(
     """
     if config.drop_path != student.spec.drop_path:
         raise UsageError(f"drop path is {config.drop_path} in the settings, {student.spec.drop_path} in the student")
-    config.micro_batch(world_size())
+    require_answers(student, size=student.size, batch=min(2, config.micro_batch(world_size())), training=True)
     updates_per_epoch = source.batches_per_epoch // config.accumulation
     if not updates_per_epoch:
         raise UsageError(

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +325,6 @@ def test_a_worker_that_is_killed_is_named_wherever_the_command_is(
     def kill() -> None:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGKILL)
-        time.sleep(20)  # in which torch's signal handler raises
 
     target, name = (StoreWriter, "write_block") if stage == "precompute" else (Learner, "update")
     monkeypatch.setattr(target, name, failing_after(1, getattr(target, name), kill))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import multiprocessing
+import multiprocessing.synchronize
+import os
+import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,8 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import SampleIndex, open_split
 from cskd_pipeline.data.jpeg import Box
-from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.loading import CropLoader, EpochOrder
+from cskd_pipeline.errors import DataError, RetryError, UsageError
+from cskd_pipeline.loading import CropLoader, EpochOrder, EvaluationSet
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.replay import Canary, NoTargets, ReplaySource
 
@@ -170,6 +175,37 @@ def test_a_broken_image_is_named_and_never_replaced(
     loader = CropLoader(index, RECIPES["plain"], workers=workers)
     with pytest.raises(DataError, match="img00000"):
         list(loader.load([Batch(np.zeros(1, np.int64), np.array([broken]), np.array([broken]))]))
+
+
+def test_a_killed_worker_is_an_error_at_once(index: SampleIndex) -> None:
+    crops = Batch(np.zeros(10, np.int64), np.arange(10), np.arange(10))
+    with CropLoader(index, RECIPES["plain"], workers=1, augment=False) as loader:
+        batches = loader.load([crops] * 8)
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGBUS)
+        with pytest.raises(RetryError, match=f"was killed by signal {signal.SIGBUS:d}.*--workers"):
+            list(batches)
+
+
+def test_workers_need_nothing_in_shared_memory_files(index: SampleIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: Any, **settings: Any) -> None:
+        raise OSError("there is no /dev/shm")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refused)
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    crops = Batch(np.zeros(10, np.int64), np.arange(10), np.arange(10))
+    with CropLoader(index, RECIPES["plain"], workers=2, augment=False) as loader:
+        assert len(list(loader.load([crops]))) == 1
+    half = (0.5, 0.5, 0.5)
+    parts = [
+        list(EvaluationSet(index, 24, 0.9, half, half, torch.device("cpu"), batch=70, workers=workers)())
+        for workers in (0, 2)
+    ]
+    assert sum(len(labels) for _, labels in parts[0]) == len(index)
+    for ours, theirs in zip(*parts, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
-from cskd_pipeline.models.student import Student, create_student, parameter_count, plain_state_dict, resolve_name
+from cskd_pipeline.models.student import (
+    Student,
+    create_student,
+    parameter_count,
+    plain_state_dict,
+    require_answers,
+    resolve_name,
+)
 
 TINY: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 16, "patch_size": 4}
 PLAIN = "vit_tiny_patch16_224"
@@ -173,3 +180,46 @@ def test_weights_to_start_from_are_loaded_and_other_classifiers_left_fresh(tmp_p
     assert torch.equal(student.model.pos_embed, donor.model.pos_embed)
     with pytest.raises(DataError, match=r"pos_embed is \(1, 18, 32\) where \(1, 18, 48\) is needed"):
         tiny(weights=file, args={"embed_dim": 48})
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "channels": (PLAIN, {"in_chans": 1}, r"in_chans=1 gives no class logits for crops of 3 x 16 x 16 pixels"),
+    "features": ("test_resnet", {"features_only": True}, "returns a list, not a tensor"),
+    "no pooling": (PLAIN, {"global_pool": ""}, r"returns \(1, 17, 5\) where \(1, 5\) is needed"),
+    "no pooling of maps": ("test_resnet", {"global_pool": ""}, "gives no class logits"),
+    "positions": ("deit_ti", {"no_embed_class": True}, "no_embed_class=True gives no class logits"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arguments_that_change_what_a_model_takes_or_returns_are_refused(case: str) -> None:
+    name, args, said = REFUSED[case]
+    tokens = TINY if name != "test_resnet" else {}
+    with pytest.raises(UsageError, match=said):
+        create_student(name, classes=5, size=16, args={**tokens, **args})
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"])
+def test_any_classifier_of_timm_is_a_student(name: str) -> None:
+    args = {"img_size": 32} if name == "test_vit" else {}
+    student = create_student(name, classes=5, size=32, args=args)
+    assert student.eval()(torch.zeros(2, 3, 32, 32)).cls_BC.shape == (2, 5)
+
+
+def test_patches_that_do_not_cover_the_crop_have_no_grid() -> None:
+    args = {**TINY, "img_size": 18}
+    create_student("deit_ti", classes=5, size=18, args=args)
+    with pytest.raises(UsageError, match="patches of 4 x 4 pixels do not cover 18 x 18"):
+        create_student("deit_ti", classes=5, size=18, args=args, grid=(2, 2))
+
+
+def test_trying_a_student_changes_nothing_and_refuses_one_value_a_channel() -> None:
+    student = create_student("test_resnet", classes=5, size=32)
+    weights = {name: value.clone() for name, value in student.state_dict().items()}
+    state = torch.get_rng_state()
+    require_answers(student, size=32, batch=2, training=True)
+    require_answers(student, size=64, batch=1, training=True)
+    with pytest.raises(UsageError, match=r"cannot learn from one crop of 32 x 32 pixels at a time.*--batch-size"):
+        require_answers(student, size=32, batch=1, training=True)
+    assert student.training and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[name]) for name, value in student.state_dict().items())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import io
+import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -84,3 +89,87 @@ def test_keys_that_may_differ_keep_their_own_values() -> None:
     weights = {"0.weight": torch.ones(3, 3), "0.bias": torch.ones(3), "1.weight": torch.ones(9, 3)}
     assert fit_weights(module, weights, source="there", may_differ=("1.",)) == ("1.weight", "1.bias")
     assert torch.equal(second.weight, own) and torch.equal(first.bias, torch.ones(3))
+
+
+WRAPPED = {
+    "torch.compile": ("_orig_mod.", {}),
+    "compiled, then DDP": ("module._orig_mod.", {}),
+    "DDP, then compiled": ("_orig_mod.module.", {}),
+    "Lightning": ("model.", {"criterion.weight": torch.ones(5)}),
+    "Lightning, compiled": ("model._orig_mod.", {}),
+    "an average": ("module.", {"n_averaged": torch.tensor(3)}),
+    "any one name": ("net.", {}),
+    "FSDP": ("_fsdp_wrapped_module.", {}),
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+def test_names_are_freed_of_what_wrapped_the_network(wrapping: str, tmp_path: Path) -> None:
+    prefix, besides = WRAPPED[wrapping]
+    own = {"stem.0.weight": torch.ones(2), "head.bias": torch.zeros(2)}
+    torch.save({"state_dict": {**{prefix + name: value for name, value in own.items()}, **besides}}, tmp_path / "w.pth")
+    found = load_weights(tmp_path / "w.pth")
+    assert found.keys() == own.keys() and all(torch.equal(found[name], own[name]) for name in own)
+
+
+def test_compiled_parts_of_a_network_keep_their_place(tmp_path: Path) -> None:
+    torch.save({"stem.weight": torch.ones(1), "blocks.0._orig_mod.weight": torch.ones(1)}, tmp_path / "w.pth")
+    assert load_weights(tmp_path / "w.pth").keys() == {"stem.weight", "blocks.0.weight"}
+
+
+def test_checkpoints_of_training_scripts_are_read_with_all_they_keep_beside_the_weights(tmp_path: Path) -> None:
+    beside = {
+        "args": argparse.Namespace(lr=0.1, output=Path("out")),
+        "metric": np.float64(81.3),
+        "best": np.int64(3),
+        "history": np.arange(3.0),
+        "counts": Counter("ab"),
+        "optimizer": {"state": {}, "param_groups": []},
+    }
+    torch.save({"model": WEIGHTS, "model_ema": WEIGHTS, **beside}, tmp_path / "model_best.pth.tar")
+    assert load_weights(tmp_path / "model_best.pth.tar").keys() == WEIGHTS.keys()
+
+
+def test_a_pickled_network_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
+    with pytest.raises(DataError, match=r"torch\.nn\.modules\.linear\.Linear.*save the weights alone"):
+        load_weights(tmp_path / "net.pth")
+
+
+def archive(content: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        for name, data in content.items():
+            file.writestr(name, data)
+    return out.getvalue()
+
+
+OTHER = {
+    "is empty": b"",
+    "is a web page": b"\n<!DOCTYPE html><html></html>",
+    "is a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    r"is a zip archive without a checkpoint \(it holds a\.txt\)": archive({"a.txt": b"a"}),
+    "is a TorchScript program": archive({"m/constants.pkl": b"", "m/data.pkl": b""}),
+    "is a tar archive": b"name".ljust(257, b"\0") + b"ustar\0" + bytes(300),
+    "is compressed with gzip": b"\x1f\x8b\x08 more",
+    "is no file of weights": b'{"error": "not found"}',
+}
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("said", OTHER)
+def test_files_that_are_something_else_are_named_as_that(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(OTHER[said])
+    with pytest.raises(DataError, match=f"{name} .*{said}"):
+        load_weights(tmp_path / name)
+
+
+def test_a_folder_is_named_as_that(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; give the file"):
+        load_weights(tmp_path)
+
+
+def test_contents_decide_about_the_format(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "weights.pth")
+    torch.save(WEIGHTS, tmp_path / "weights.safetensors")
+    assert load_weights(tmp_path / "weights.pth").keys() == load_weights(tmp_path / "weights.safetensors").keys()

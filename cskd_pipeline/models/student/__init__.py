@@ -3,6 +3,7 @@
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
 from cskd_pipeline.models.student.export import parameter_count, plain_state_dict
 from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.models.student.probe import require_answers
 from cskd_pipeline.models.student.spec import StudentSpec
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "create_student",
     "parameter_count",
     "plain_state_dict",
+    "require_answers",
     "resolve_name",
 ]

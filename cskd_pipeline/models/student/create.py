@@ -16,8 +16,9 @@ from torch import nn
 from cskd_pipeline.errors import UsageError, nearest
 from cskd_pipeline.models.student.grid import require_divisible
 from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.models.student.probe import require_answers
 from cskd_pipeline.models.student.spec import StudentSpec
-from cskd_pipeline.models.timm_model import build_model
+from cskd_pipeline.models.timm_model import build_model, input_size
 from cskd_pipeline.models.weights import fit_weights, load_weights
 
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -49,6 +50,7 @@ def create_student(
     *,
     classes: int,
     grid: tuple[int, int] | None = None,
+    size: int | None = None,
     args: Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     distillation: bool = False,
@@ -62,6 +64,7 @@ def create_student(
         classes: number of classes.
         grid: (H, W) of the teacher for dense logits, None for none. (1, 1) gives their mean over positions,
             which is all that evaluation needs.
+        size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
         drop_path: stochastic depth rate.
         distillation: give a plain ViT the second head that a distillation objective needs.
@@ -69,8 +72,9 @@ def create_student(
         seed: of the initial weights.
 
     Raises:
-        UsageError: unknown model, arguments it refuses, or a model that cannot be distilled into.
-        MismatchError: the patch tokens do not pool to `grid`.
+        UsageError: unknown model, arguments it refuses or that make it something else than a classifier of RGB
+            images, or a model that cannot be distilled into.
+        MismatchError: the patch tokens do not pool to `grid`, or it takes images of another size.
         DataError: `weights` is damaged or does not fit.
     """
     distillation = distillation or grid is not None
@@ -87,6 +91,8 @@ def create_student(
         torch.default_generator.manual_seed(seed)
         model = build_model(spec.model, classes=classes, args=spec.args, option="--student-arg", drop_path=drop_path)
         student = _with_heads(model, spec)
+    student.size = input_size(model) if size is None else size
+    require_answers(student, size=student.size)
     if weights is not None:
         student.fresh = fit_weights(
             student.model,
@@ -110,9 +116,19 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
                 "transformer such as deit_ti, or --objective supervised"
             )
         return PlainStudent(model, spec)
+    if spec.distillation and not isinstance(model.head, nn.Linear):
+        raise UsageError(
+            f"{spec.model} has no linear classifier to distil into; leave out --student-arg that change it"
+        )
     if spec.grid is not None:
         if not isinstance(model.patch_drop, nn.Identity):
             raise UsageError(f"{spec.model} drops patches, so its dense logits have no grid; leave out patch_drop_rate")
+        image, patch = model.patch_embed.img_size, model.patch_embed.patch_size
+        if spec.grid != (1, 1) and (image[0] % patch[0] or image[1] % patch[1]):
+            raise UsageError(
+                f"patches of {patch[0]} x {patch[1]} pixels do not cover {image[0]} x {image[1]}, so its grid "
+                "is not the teacher's; choose another --student-arg patch_size or img_size"
+            )
         rows, columns = model.patch_embed.grid_size
         require_divisible((rows, columns), spec.grid)
     if isinstance(model, VisionTransformerDistilled):

@@ -23,6 +23,7 @@ class Student(nn.Module, abc.ABC):
         spec: what it was built from.
         model: the timm model.
         fresh: keys of weights that a file given for the start did not provide.
+        size: side in pixels of the crops that it was tried with.
     """
 
     def __init__(self, model: Any, spec: StudentSpec) -> None:
@@ -30,6 +31,7 @@ class Student(nn.Module, abc.ABC):
         self.spec = spec
         self.model = model
         self.fresh: tuple[str, ...] = ()
+        self.size = 0
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers must not decay besides the one-dimensional ones."""

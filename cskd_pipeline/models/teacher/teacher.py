@@ -64,15 +64,19 @@ class Teacher:
 
     def _probe(self, pixels: Tensor) -> Tensor:
         try:
-            return self._forward(pixels)[0]
+            dense, _, head = self._forward(pixels)
+            if head.shape != (len(pixels), self.spec.classes) or dense.shape[3] != self.spec.classes:
+                raise ValueError(f"it returns {tuple(head.shape)} where {(len(pixels), self.spec.classes)} is needed")
+            return dense
         # What models say to an input that they do not take, and those without timm's two-part forward pass.
-        except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, LookupError) as error:
+        except Exception as error:
             if isinstance(error, UsageError):
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(
                 f"teacher {self.spec.model} gives no dense logits for crops of {pixels.shape[2]} x {pixels.shape[3]} "
-                f"pixels ({reason}); choose a CNN such as regnety_160 or resnet50, or another --size"
+                f"pixels ({reason}); mend or leave out --teacher-arg, choose a CNN such as regnety_160 or resnet50, or "
+                "another --size"
             ) from error
 
     def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
