@@ -1,4 +1,4 @@
-"""RandAugment on a whole batch by torch, on any device that has fp64: the bytes of `ops`, crop by crop.
+"""RandAugment on a whole batch by torch, on any device that has fp64: the bytes of `op_kernels`.
 
 Blends are separate fp32 operations and geometry separate fp64 ones, each exactly rounded by IEEE 754, in Pillow's
 order; everything else is whole numbers. Nothing here may be fused (as `torch.compile` would) or reordered, and floats

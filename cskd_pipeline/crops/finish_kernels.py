@@ -1,4 +1,4 @@
-"""Finishing on a CPU, compiled by numba; importing this module needs it (the extra "fast").
+"""Finishing on a processor, compiled.
 
 The same fp32 operations as in `finish`, each rounded by itself, but crop by crop: what one needs stays in the
 processor's cache, and memory is written once.
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cskd_pipeline.crops.finish import DOMAIN_NOISE
 from cskd_pipeline.crops.mixing import Mix
-from cskd_pipeline.runtime.accelerators import jit
+from cskd_pipeline.runtime.compiled import jit
 
-_DOMAIN = DOMAIN_NOISE << 16
+DOMAIN_NOISE = 6
 _MIXUP, _CUTMIX = int(Mix.MIXUP), int(Mix.CUTMIX)
 
 
@@ -90,7 +89,7 @@ def _philox(name: Any, block: Any, words_4: Any) -> None:
     """`philox4x32` with key (0, 0) and counter (name, low and high; domain of noise; block)."""
     low32, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     word0, word1 = name & low32, name >> half
-    word2, word3 = np.uint64(_DOMAIN), np.uint64(block)
+    word2, word3 = np.uint64(DOMAIN_NOISE << 16), np.uint64(block)
     key0, key1 = np.uint64(0), np.uint64(0)
     for _ in range(10):
         product0, product1 = word0 * np.uint64(0xD2511F53), word2 * np.uint64(0xCD9E8D57)

@@ -1,8 +1,8 @@
 """RandAugment's operations as numbers: tables, matrices and factors, in timm's arithmetic and order of operations.
 
 An operation maps a pixel's value by a table, an image's place by an affine matrix, or blends the image with a
-degenerate of itself by a factor, or follows from the image's histogram. `ops` and `op_kernels` take these numbers, so
-that they agree.
+degenerate of itself by a factor, or follows from the image's histogram. `op_kernels` and `batched_ops` take these
+numbers, so that they agree.
 
 One thing is our own: rotation's matrix comes from `exact.cosine_and_sine` instead of libm (one in seven differs from
 Pillow's by 1e-15; no pixel did in 800 rotated images of noise).

@@ -1,4 +1,4 @@
-"""RandAugment's operations compiled by numba; importing this module needs it (the extra "fast").
+"""RandAugment's operations on a processor, compiled: timm's "increasing" set, bicubic.
 
 Every function gives the bytes of Pillow's C code, operation by operation: blends in fp32, geometry in fp64, each
 product and sum rounded on its own and in Pillow's order, so that the processor's wide instructions may be used but
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.crops import op_arguments
 from cskd_pipeline.crops.op_arguments import BLENDS, HISTOGRAMS, OPS, TABLES, Colour
-from cskd_pipeline.runtime.accelerators import jit
+from cskd_pipeline.runtime.compiled import jit
 
 
 def apply_op(
     pixels_3HW: NDArray[np.uint8], op: int, *, magnitude: float, negative: bool, fill: Colour
 ) -> NDArray[np.uint8]:
-    """What `ops.apply_op` gives: a new image, from contiguous planes."""
+    """A new image: contiguous planes after operation number `op` of `OPS` at a magnitude of 0..10."""
     name, share = OPS[op], magnitude / 10.0
     _, height, width = pixels_3HW.shape
     changed = np.empty_like(pixels_3HW)

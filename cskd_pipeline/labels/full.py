@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, Records, StoredRows
 from cskd_pipeline.record import Record, require_choice, require_range
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from cskd_pipeline.crops import op_kernels
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
@@ -26,7 +27,6 @@ from cskd_pipeline.loading.making import CropMaker, Order, PixelSlots
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.loading.pieces import Piece, pieces
 from cskd_pipeline.loading.worker_start import leave_signals_to_the_parent, start_method
-from cskd_pipeline.runtime.accelerators import optional
 from cskd_pipeline.runtime.memory import ReusedMemory
 
 PIECE = 64
@@ -122,9 +122,8 @@ class CropLoader:
             self._work.over = True
 
     def _start(self, *, batch: int) -> _Started:
-        kernels = optional("cskd_pipeline.crops.op_kernels") if self._workers and self._augment else None
-        if kernels is not None:
-            kernels.load()  # once for all workers, where they are forked
+        if self._workers and self._augment:
+            op_kernels.load()  # once for all workers, where they are forked
         # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
         per_worker = max(2, -(-2 * batch // (PIECE * max(1, self._workers))))
         # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.soft_rows import ABSENT, RANGE, SoftLayout
+from cskd_pipeline.labels.soft.layout import ABSENT, RANGE, SoftLayout
 
 _CELLS = {"cpu": 1 << 18}  # logits at a time: about what a processor's cache holds
 _CELLS_ELSEWHERE = 1 << 26

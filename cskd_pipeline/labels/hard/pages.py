@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labels.base import StoredRows
-from cskd_pipeline.labels.hard_records import HardRecords, UInts
+from cskd_pipeline.labels.hard.records import HardRecords, UInts
 
 HEADER = 6
 WIDE_COUNTS, WIDE_CODES, SPILLED = 1, 2, 4
@@ -50,7 +50,7 @@ def pack(records: HardRecords, *, page: int, row_bytes: int) -> StoredRows:
         entries, changes = slice(entry_end[first], entry_end[last]), slice(change_end[first], change_end[last])
         colours, count = records.colours_n[first:last] - 1, records.count_nP[first:last].reshape(-1)
         wide_counts, wide_codes = bool(count.max() > 255), bool(colours.max() > 255)
-        palette, start = records.palette_N[entries], records.start_M[changes]
+        palette, start = records.palette_E[entries], records.start_M[changes]
         body = np.concatenate(
             [
                 *_planes(colours, wide=wide_codes),

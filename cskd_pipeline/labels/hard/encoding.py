@@ -1,27 +1,23 @@
 """Exact hard targets for every schedule (CSKD, ICCV 2023: argmax of t = r*d + (1-r)*g at every position).
 
-`envelope` finds, for each position, the classes that win as r goes from 0 to 1 and where they take over;
-`hard_records` holds these lists, `hard_pages` turns them into bytes. Nothing is approximated and nothing has a
-capacity: a page of crops that is longer than its room continues in the block's spill.
-
-Where numba is installed, `hard_kernels` does the same work many times faster on a CPU, to the same bytes.
+`search` finds, for each position, the classes that win as r goes from 0 to 1 and where they take over; `records` holds
+these lists, `pages` turns them into bytes. Nothing is approximated and nothing has a capacity: a page of crops that is
+longer than its room continues in the block's spill.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.labels import hard_pages
 from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
-from cskd_pipeline.labels.hard_records import HardRecords, from_changes
+from cskd_pipeline.labels.hard import pages
+from cskd_pipeline.labels.hard.records import HardRecords
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.record import Record, require_range
-from cskd_pipeline.runtime.accelerators import optional
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +26,6 @@ if TYPE_CHECKING:
     from cskd_pipeline.batch import Targets
 
 MAX_CLASSES = 65_535
-
-
-def kernels() -> ModuleType | None:
-    """The compiled functions, or None where there are none."""
-    return optional("cskd_pipeline.labels.hard_kernels")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +53,7 @@ class HardEncoding(Record, Encoding):
         require_range("encoding hard: row_bytes", self.row_bytes, low=0, whole=True)
         if self.row_bytes == 0:
             object.__setattr__(self, "row_bytes", 32 + 8 * self.positions)
-        require_range("encoding hard: row_bytes", self.row_bytes, low=4 * hard_pages.HEADER, high=1 << 20, whole=True)
+        require_range("encoding hard: row_bytes", self.row_bytes, low=4 * pages.HEADER, high=1 << 20, whole=True)
 
     @property
     def field(self) -> FieldSpec:
@@ -79,50 +70,31 @@ class HardEncoding(Record, Encoding):
         return {"name": self.name, **Record.to_json(self)}
 
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
-        """The lists of every crop, by the compiled kernel where the logits are on the CPU and numba is installed."""
-        native = kernels()
-        if native is not None and dense_BPC.device.type == "cpu":
-            import torch
-
-            records: HardRecords = native.encode(
-                dense_BPC.to(torch.float32).contiguous().numpy(), global_BC.to(torch.float32).contiguous().numpy()
-            )
-            return records
-        return self._encode_with_torch(dense_BPC, global_BC)
-
-    def _encode_with_torch(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
+        """The lists of every crop; found on the processor, wherever the logits are."""
         import torch
 
-        from cskd_pipeline.labels.envelope import envelope
+        from cskd_pipeline.labels.hard.search import search
 
-        dense_NC = dense_BPC.to(torch.float32).reshape(-1, self.classes)
-        global_NC = global_BC.to(torch.float32)[:, None].expand(-1, self.positions, -1).reshape(-1, self.classes)
-        segments = envelope(dense_NC, global_NC)
-        position, start, winner = (x.cpu().numpy() for x in (segments.position_M, segments.start_M, segments.winner_M))
-        first = start == 0
-        top_n = winner[first].reshape(-1, self.positions)[:, 0]
-        change = ~first
-        return from_changes(top_n, self.positions, position[change], start[change] - 1, winner[change])
+        dense, global_ = (logits.to("cpu", torch.float32).contiguous().numpy() for logits in (dense_BPC, global_BC))
+        return search(dense, global_)
 
     def pack(self, records: Records, *, page: int) -> StoredRows:
-        """Pages, see `hard_pages`."""
+        """Pages, see `pages`."""
         assert isinstance(records, HardRecords)
-        return hard_pages.pack(records, page=page, row_bytes=self.row_bytes)
+        return pages.pack(records, page=page, row_bytes=self.row_bytes)
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> HardRecords:
         """The lists of pages, each of the one form that an encoder gives it."""
-        records = hard_pages.unpack(stored, page=page, row_bytes=self.row_bytes, positions=self.positions, count=count)
-        native = kernels()
-        fault = records.fault(self.classes) if native is None else native.fault(records, self.classes)
+        records = pages.unpack(stored, page=page, row_bytes=self.row_bytes, positions=self.positions, count=count)
+        fault = records.fault(self.classes)
         if fault is not None:
-            raise hard_pages.damaged(fault)
+            raise pages.damaged(fault)
         return records
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[np.uint16]:
         """Classes uint16 [n, 1 + P] that win at this ratio."""
         assert isinstance(records, HardRecords) and 0 <= ratio_steps <= RATIO_STEPS
-        native = kernels()
-        return records.table(ratio_steps) if native is None else native.table(records, ratio_steps)
+        return records.winners(ratio_steps)
 
     def targets(
         self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.labels import soft_rows
-from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
-from cskd_pipeline.labels.soft_rows import ABSENT, RANGE, SoftLayout
+from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, Records, StoredRows
+from cskd_pipeline.labels.soft import pages
+from cskd_pipeline.labels.soft.layout import ABSENT, RANGE, SoftLayout
 from cskd_pipeline.record import Record, require_range
 
 if TYPE_CHECKING:
@@ -90,18 +89,18 @@ class SoftEncoding(Record, Encoding):
 
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
         """Rows uint8 [B, R]."""
-        from cskd_pipeline.labels.soft_encode import encode_rows
+        from cskd_pipeline.labels.soft.encode import encode_rows
 
         return FixedRows(encode_rows(dense_BPC, global_BC, self.layout).cpu().numpy())
 
     def pack(self, records: Records, *, page: int) -> StoredRows:
         """Rows as pages of planes."""
         assert isinstance(records, FixedRows)
-        return soft_rows.pack(records.rows, self.layout, page=page)
+        return pages.pack(records.rows, self.layout, page=page)
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
         """Rows that have been checked."""
-        return FixedRows(soft_rows.unpack(stored, self.layout, page=page, count=count))
+        return FixedRows(pages.unpack(stored, self.layout, page=page, count=count))
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[Any]:
         """Rows as they are."""
