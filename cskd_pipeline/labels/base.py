@@ -2,7 +2,7 @@
 
 encode             pack            unpack             tabulate           targets
 logits -> Records  ->  StoredRows  ->  Records  ->  table of a seed  ->  targets of a batch
-(stage 1, by chunk)  (a block of the store)       (once an epoch and node)    (every step)
+(stage 1, by batch)  (a block of the store)       (once an epoch and node)    (every step)
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Hard records as pages of bytes: the lists of up to `page` crops, each list in planes of equal bytes.
 
-A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries N and of changes
+A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries E and of changes
 M, flags, and the offset and length in bytes of the body in the block's spill, if it did not fit. The body is
 
     colours - 1   [crops]       palette entries of each crop
     count         [crops * P]   changes of each position
-    palette       [N]           high bytes only
+    palette       [E]           high bytes only
     code          [M]
-    palette       [N]           low bytes only
+    palette       [E]           low bytes only
     start         [M]           high bytes only
     start         [M]           low bytes only
 
@@ -100,14 +100,14 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
     return HardRecords.joined(parts)
 
 
-def _unpack_page(page: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
+def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
     """The records of a page, and where in the spill the next one's bytes begin.
 
     `spilled` is where this one's do, or -1 where that is not known.
     """
-    if len(page) < 4 * HEADER:
-        raise damaged(f"a page of {len(page)} bytes")
-    found, entries, changes, flags, offset, length = page[: 4 * HEADER].view("<u4").tolist()
+    if len(content) < 4 * HEADER:
+        raise damaged(f"a page of {len(content)} bytes")
+    found, entries, changes, flags, offset, length = content[: 4 * HEADER].view("<u4").tolist()
     if found != crops or flags >= 8:
         raise damaged(f"a page that claims {found} crops and flags {flags}, expected {crops} crops")
     code_bytes, count_bytes = 2 if flags & WIDE_CODES else 1, 2 if flags & WIDE_COUNTS else 1
@@ -121,7 +121,7 @@ def _unpack_page(page: Bytes, spill: Bytes, positions: int, *, crops: int, spill
         changes,
     ]
     end = sum(sizes)
-    room = page[4 * HEADER :]
+    room = content[4 * HEADER :]
     if bool(flags & SPILLED) != (end > len(room)):
         raise damaged(f"a page with flags {flags} that claims {end} bytes where {len(room)} fit")
     if flags & SPILLED:
