@@ -1,8 +1,8 @@
 """Exact hard targets for every schedule (CSKD, ICCV 2023: argmax of t = r*d + (1-r)*g at every position).
 
-`search` finds, for each position, the classes that win as r goes from 0 to 1 and where they take over; `records` holds
-these lists, `pages` turns them into bytes. Nothing is approximated and nothing has a capacity: a page of crops that is
-longer than its room continues in the block's spill.
+For each position, `search` finds the classes that win as r goes from 0 to 1, and where each takes over. `records` holds
+these lists, and `pages` turns them into bytes. Nothing is approximated, and no list has a maximum length: a page of
+crops that needs more than its room goes to the block's spill.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.labels.hard import pages
 from cskd_pipeline.labels.hard.records import HardRecords
 from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.record import Record, require_range
+from cskd_pipeline.record import require_range
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +29,14 @@ MAX_CLASSES = 65_535
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HardEncoding(Record, Encoding):
+class HardEncoding(Encoding):
     """Exact for r in {0, 1/65536, ..., 1}: argmax over all classes of r*d + (1-r)*g in fp32, ties to the lowest.
 
     Attributes:
         positions: P.
         classes: C, at most 65,535.
-        row_bytes: room for a crop in its page, uncompressed; what exceeds a page's room spills. 0 chooses
-            32 + 8 * P, about three times the mean over 1,000 classes.
+        row_bytes: room per crop in a page, before compression; a page that needs more spills. 0 means 32 + 8 * P,
+            about three times the mean with 1,000 classes.
     """
 
     name: ClassVar[str] = "hard"
@@ -57,20 +57,16 @@ class HardEncoding(Record, Encoding):
 
     @property
     def field(self) -> FieldSpec:
-        """Field `hard`, pages of uint8."""
+        """Field `hard`: pages of uint8."""
         return FieldSpec("hard", "|u1", (self.row_bytes,))
 
     @property
     def table(self) -> FieldSpec:
-        """Winning classes: globally, then at every position."""
+        """Winning classes, uint16 [1 + P]: the global one, then one per position."""
         return FieldSpec("hard", "<u2", (1 + self.positions,))
 
-    def to_json(self) -> dict[str, Any]:
-        """Settings with the name."""
-        return {"name": self.name, **Record.to_json(self)}
-
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
-        """The lists of every crop; found on the processor, wherever the logits are."""
+        """The lists of every crop. The search runs on the CPU; logits on another device are copied."""
         import torch
 
         from cskd_pipeline.labels.hard.search import search
@@ -79,12 +75,12 @@ class HardEncoding(Record, Encoding):
         return search(dense, global_)
 
     def pack(self, records: Records, *, page: int) -> StoredRows:
-        """Pages, see `pages`."""
+        """The pages of `pages.pack`."""
         assert isinstance(records, HardRecords)
         return pages.pack(records, page=page, row_bytes=self.row_bytes)
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> HardRecords:
-        """The lists of pages, each of the one form that an encoder gives it."""
+        """The lists in these pages, each in the only form that an encoder gives it."""
         records = pages.unpack(stored, page=page, row_bytes=self.row_bytes, positions=self.positions, count=count)
         fault = records.fault(self.classes)
         if fault is not None:
@@ -92,14 +88,14 @@ class HardEncoding(Record, Encoding):
         return records
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[np.uint16]:
-        """Classes uint16 [n, 1 + P] that win at this ratio."""
+        """uint16 [n, 1 + P]: the classes that win at this ratio."""
         assert isinstance(records, HardRecords) and 0 <= ratio_steps <= RATIO_STEPS
         return records.winners(ratio_steps)
 
     def targets(
         self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device
     ) -> Targets:
-        """Hard targets."""
+        """Hard targets, int64."""
         import torch
 
         from cskd_pipeline.batch import Targets

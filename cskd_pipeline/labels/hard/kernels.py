@@ -1,4 +1,4 @@
-"""Compiled passes over hard records: what no encoder could have written, and who wins at a ratio."""
+"""Compiled passes over hard records: a check of their form, and the winners at one ratio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cskd_pipeline.runtime.compiled import jit
 
 @jit
 def first_fault(colours_n: Any, palette_E: Any, count_nP: Any, code_M: Any, start_M: Any, classes: int) -> int:
-    """The number in `records.FAULTS`, from 1, of the first thing that no encoder writes; 0 where there is none."""
+    """1 + the index in `records.FAULTS` of the first fault found; 0 if an encoder could have written the records."""
     owner_of = np.full(1 << 16, -1, np.int64)
     entry, change = 0, 0
     for crop in range(len(colours_n)):
@@ -47,7 +47,7 @@ def first_fault(colours_n: Any, palette_E: Any, count_nP: Any, code_M: Any, star
 def fill(
     colours_n: Any, palette_E: Any, count_nP: Any, code_M: Any, start_M: Any, ratio_steps: int, table: Any
 ) -> None:
-    """Fill uint16 [n, 1 + P]: the class that wins globally, then at every position, at this ratio."""
+    """Fill `table`, uint16 [n, 1 + P]: the class that wins globally, then at every position, at this ratio."""
     entry, change = 0, 0
     for crop in range(len(colours_n)):
         table[crop, 0] = palette_E[entry]

@@ -1,7 +1,7 @@
-"""Hard records as pages of bytes: the lists of up to `page` crops, each list in planes of equal bytes.
+"""Hard records as pages of bytes: the lists of up to `page` crops, each list split into byte planes.
 
-A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries E and of changes
-M, flags, and the offset and length in bytes of the body in the block's spill, if it did not fit. The body is
+A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries (E) and of changes
+(M), flags, and, if the body did not fit, its offset and length in bytes in the block's spill. The body is
 
     colours - 1   [crops]       palette entries of each crop
     count         [crops * P]   changes of each position
@@ -11,9 +11,9 @@ M, flags, and the offset and length in bytes of the body in the block's spill, i
     start         [M]           high bytes only
     start         [M]           low bytes only
 
-in uint8. Where a count or a palette of the page needs 16 bits, a flag says so and the list is two planes, low bytes
-first. Keeping like with like is what lets zstd find that most bytes of a list are small: this takes 16 to 19 %
-less than the same numbers as fixed rows (docs/decisions/0005). `docs/format.md` is the normative description.
+in uint8. If a count or a palette of the page needs 16 bits, a flag says so and the list takes two planes, low bytes
+first. With like bytes side by side, zstd finds that most of them are small: pages take 16 to 19 % less than the same
+numbers as fixed rows (docs/decisions/0005). `docs/format.md` is normative.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cskd_pipeline.labels.hard.records import HardRecords, UInts
 HEADER = 6
 WIDE_COUNTS, WIDE_CODES, SPILLED = 1, 2, 4
 UNUSED = 255
-"""What the rest of a page is filled with."""
+"""Fills the rest of a page."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -82,7 +82,7 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
     """The records of the first `count` crops.
 
     Raises:
-        DataError: `pack` did not write these bytes, or wrote them from other numbers of crops.
+        DataError: `pack` did not write these bytes, or wrote them for another number of crops.
     """
     rows = stored.rows
     if rows.dtype != np.uint8 or rows.shape[1:] != (row_bytes,) or len(rows) % page or len(rows) < count:
@@ -101,9 +101,9 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
 
 
 def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
-    """The records of a page, and where in the spill the next one's bytes begin.
+    """The records of a page, and the offset in the spill at which the next page's bytes begin.
 
-    `spilled` is where this one's do, or -1 where that is not known.
+    `spilled` is that offset for this page, or -1 if it is not known.
     """
     if len(content) < 4 * HEADER:
         raise damaged(f"a page of {len(content)} bytes")
@@ -155,7 +155,7 @@ def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, sp
 
 
 def damaged(found: str) -> DataError:
-    """The error for stored bytes that no encoder wrote."""
+    """The error for stored bytes that no encoder could have written."""
     return DataError(f"no hard targets: {found}")
 
 

@@ -1,4 +1,4 @@
-"""Hard targets of crops in memory: the winners of every position, listed by the ratio at which they take over."""
+"""Hard targets of crops in memory: for every position, the winners and the ratios at which they take over."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ FAULTS = (
     "a change to the class that wins already",
     "changes of a position that do not ascend",
 )
+"""What `kernels.first_fault` finds, in the order of its numbers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HardRecords(Records):
-    """Lists of different lengths, one after another.
+    """Lists of varying lengths, one after another: E palette entries and M changes in all.
 
-    A crop's palette names every class that wins anywhere in it, the global winner first, then in order of first use.
-    As k = 65536 r grows from 0, position p changes its winner `count[p]` times; the change to palette entry `code`
-    has happened at k > `start`.
+    A crop's palette names every class that wins anywhere in it: the global winner first, the others in order of first
+    use. As k = 65536 r grows from 0, position p changes its winner `count[p]` times. A change to palette entry `code`
+    is in effect at k > `start`.
 
     Attributes:
-        colours_n: int64, palette entries of each crop, at least 1.
-        palette_E: the palettes of all crops.
-        count_nP: changes of each position.
-        code_M, start_M: all changes, by crop, position and ascending start.
+        colours_n: int64, number of palette entries of each crop, at least 1.
+        palette_E: uint16, the palettes of all crops.
+        count_nP: uint16, number of changes of each position.
+        code_M: uint16, palette entries that all changes lead to, ordered by crop, position and start.
+        start_M: uint16, where these changes happen.
     """
 
     colours_n: Ints
@@ -46,12 +48,12 @@ class HardRecords(Records):
     start_M: UInts
 
     def __len__(self) -> int:
-        """How many crops."""
+        """Number of crops."""
         return len(self.colours_n)
 
     @property
     def changes_n(self) -> Ints:
-        """Changes of each crop."""
+        """int64: number of changes of each crop."""
         changes: Ints = self.count_nP.sum(axis=1, dtype=np.int64)
         return changes
 
@@ -74,7 +76,7 @@ class HardRecords(Records):
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def equal(self, other: Self) -> npt.NDArray[np.bool_]:
-        """Crops with equal lists."""
+        """bool [n]: which crops have equal lists."""
         mine, theirs = self.changes_n, other.changes_n
         same: npt.NDArray[np.bool_] = (self.count_nP == other.count_nP).all(axis=1)
         same &= self.colours_n == other.colours_n
@@ -90,14 +92,14 @@ class HardRecords(Records):
         return same
 
     def fault(self, classes: int) -> str | None:
-        """What no encoder could have written, or None: the form of every record is unique, and checked in full."""
+        """What no encoder could have written, or None. Records have a unique form, which is checked in full."""
         from cskd_pipeline.labels.hard import kernels
 
         number = kernels.first_fault(*self._lists(), classes)
         return FAULTS[number - 1] if number else None
 
     def winners(self, ratio_steps: int) -> UInts:
-        """uint16 [n, 1 + P]: the class that wins globally, then at every position, at k = `ratio_steps`."""
+        """uint16 [n, 1 + P]: at k = `ratio_steps`, the class that wins globally, then at every position."""
         from cskd_pipeline.labels.hard import kernels
 
         winners_nW = np.empty((len(self), 1 + self.count_nP.shape[1]), np.uint16)
@@ -109,7 +111,7 @@ class HardRecords(Records):
 
 
 def _spans(sizes_n: npt.NDArray[Any], rows_n: Ints) -> Ints:
-    """Where the elements of these rows' lists lie, in lists one after another."""
+    """Indices of the elements of these rows' lists, in lists stored one after another."""
     sizes = sizes_n[rows_n]
     begins = (np.cumsum(sizes_n) - sizes_n)[rows_n]
     spans: Ints = np.arange(int(sizes.sum())) + np.repeat(begins - (np.cumsum(sizes) - sizes), sizes)

@@ -1,4 +1,4 @@
-"""Which class wins at which ratio: the exact search, compiled.
+"""The exact search for the classes that win as the ratio grows, compiled.
 
 At one grid position class c scores t[c](r) = r*d[c] + (1-r)*g[c] (CSKD, ICCV 2023, eq. 5): a line in r. A schedule's
 r is a multiple of 1/65536, so the hard target is a step function of k = 65536*r. `search` finds that function exactly
@@ -8,12 +8,12 @@ argmax over ALL classes of fp32(fp32(r*d) + fp32((1-r)*g)), ties to the lowest c
 Why this needs few evaluations. With u = 2^-24 and M the largest magnitude among the crop's logits, the computed score
 differs from the real one by less than E = (2u + u^2) M. So a class that is ahead of all others by more than 2E in real
 arithmetic also wins in fp32. A lead is linear in r: if one class leads by more than 2E at both ends of an interval it
-does so inside, and nothing inside needs a look. Any other interval is split, first where the lines of its two end
-winners cross, and in the end down to neighbouring ratios, each evaluated as written above. Classes with the very same
-line as the winner tie with it everywhere and lose by their higher number.
+does so inside, and the inside need not be evaluated. Any other interval is split, first where the lines of its two end
+winners cross, and in the end down to neighbouring ratios, each evaluated as written above. Classes with the same line
+as the winner tie with it everywhere and lose by their higher number.
 
-Few classes take part: one can win only if it is not behind the winners of r = 0 and r = 1 together, at both ends and
-where these two cross.
+Few classes are candidates: a class behind the higher of two lines, those of the winners at r = 0 and at r = 1, at both
+ends and where the two cross, can win nowhere.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.compiled import jit
 
 MAX_CHANGES = 65_535
-"""Of a position's winner."""
+"""The most changes of the winner that a position can have."""
 
-_TOLERANCE = 8 * 2.0**-24  # share of the largest logit that rounding cannot bridge: 4.01 / 2^24 and what float64 adds
+_TOLERANCE = 8 * 2.0**-24  # a lead of this share of the largest logit outlasts rounding: 4.01 / 2^24, and float64's own
 _TINIEST = 1e-40  # the same among denormal numbers
-_BLOCK = 64  # classes looked at together
+_BLOCK = 64  # classes compared at a time
 _FEW = 16  # candidates up to which one plain loop is faster than wide instructions
 _DONE, _NOT_FINITE, _TOO_MANY = 0, 1, 2
-_STEPS = 2  # how far from an end without a certain lead to look next
+_STEPS = 2  # from an end without a certain lead to the next ratio evaluated
 _DEPTH = 128  # open intervals: two more a split, and every second split halves: at most 1 + 2 * 2 * 17
 
 
 def search(dense_BPC: npt.NDArray[np.float32], global_BC: npt.NDArray[np.float32]) -> HardRecords:
-    """Records of contiguous fp32 logits.
+    """The records of contiguous fp32 logits.
 
     Raises:
         DataError: a logit is not finite, or a position changes its winner more than 65,535 times.

@@ -1,4 +1,4 @@
-"""Pages of planes to rows, with every check of what they say: one compiled pass, while a page is in the cache."""
+"""Unpacks and checks soft pages in one compiled pass, each page while it is in the processor's cache."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from cskd_pipeline.labels.soft.layout import ABSENT
 from cskd_pipeline.runtime.compiled import jit
 
-_TOGETHER = 32  # crops whose positions are checked together: what they take fits the first cache
+_TOGETHER = 32  # crops whose positions are checked together: their bytes fit the level 1 cache
 
-# Faults are bits, in the order of `pages.FAULTS`.
+# Faults as bits, in the order of `pages.FAULTS`.
 _PADDING, _SIZES, _NO_CLASS, _TWICE, _UNUSED, _GLOBAL_STEP, _GLOBAL_DEPTH = 1, 2, 4, 8, 16, 32, 64
 _TAIL, _SLOT, _GAP, _AGAIN, _STEP, _DEPTH, _NO_FIRST = 1 << 7, 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13
 
 
 @jit
 def unpack(flat: Any, page: int, widths: Any, sizes: Any, rows_nR: Any) -> Any:
-    """Fill `rows_nR` from its pages; returns the faults of the first page that has any.
+    """Fill `rows_nR` from its pages. Return the faults of the first page that has any, or 0.
 
     Args:
         flat: uint8, the pages.
-        page: crops a page has.
+        page: crops per page.
         widths: int64, bytes of each field of a row.
-        sizes: int64, those of the layout: positions, classes, k, global_k, palette, levels.
+        sizes: int64, the fields of `SoftLayout`: positions, classes, k, global_k, palette, levels.
         rows_nR: uint8, the result.
     """
     count, row_bytes = rows_nR.shape
@@ -43,7 +43,7 @@ def unpack(flat: Any, page: int, widths: Any, sizes: Any, rows_nR: Any) -> Any:
 
 @jit
 def _transpose(planes: Any, page: int, widths: Any, rows_nR: Any) -> int:
-    """Rows from planes; whether the padding of the page is zeros."""
+    """Fill rows from the planes of a page. Padding other than zeros is a fault."""
     crops = len(rows_nR)
     for crop in range(crops):
         row, at = rows_nR[crop], 0
@@ -62,7 +62,7 @@ def _transpose(planes: Any, page: int, widths: Any, rows_nR: Any) -> int:
 
 @jit
 def _palettes(rows_nR: Any, sizes: Any, owner_C: Any, first: int) -> int:
-    """Faults of palettes and of the global output; marks in `owner_C` which crop named a class last."""
+    """Faults of palettes and global outputs. `owner_C` keeps which crop named each class last."""
     classes, global_k, palette, levels = sizes[1], sizes[3], sizes[4], sizes[5]
     found = 0
     for crop in range(len(rows_nR)):
@@ -102,7 +102,7 @@ def _palettes(rows_nR: Any, sizes: Any, owner_C: Any, first: int) -> int:
 def _positions(planes: Any, page: int, sizes: Any, rows_nR: Any) -> int:
     """Faults of positions, plane by plane.
 
-    Arrays of bytes that run over many positions, and results that are bytes again, compile to wide instructions.
+    Loops over byte arrays whose results are stored as bytes again compile to wide instructions.
     """
     positions, k, global_k, palette, levels = sizes[0], sizes[2], sizes[3], sizes[4], sizes[5]
     tail_at = (2 + 2 * palette + global_k) * page

@@ -1,7 +1,4 @@
-"""Which byte of a soft row says what: the fields of `SoftLayout.widths`, one after another.
-
-`docs/format.md` is the normative description.
-"""
+"""The fields of a soft row, one after another. `docs/format.md` is normative."""
 
 from __future__ import annotations
 
@@ -12,24 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 ABSENT = 255
-"""What stands for the slot of a rank that a position does not use."""
+"""Slot of a rank that a position does not use."""
 RANGE = 16.0
-"""Nats below its position's likeliest class at which a class is no longer kept, and the tail no longer told from 0."""
+"""In nats: a class is kept if it is at most this far below the likeliest; a tail further below counts as this far."""
 
 Bytes = npt.NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SoftLayout:
-    """Sizes that settings lead to.
+    """The sizes that a row's fields follow from.
 
     Attributes:
         positions: P.
         classes: C.
-        k: classes kept at a position, at most C.
-        global_k: classes kept of the global output, at most C.
-        palette: slots L.
-        levels: steps that make up `RANGE`.
+        k: classes kept per position, at most C.
+        global_k: K, classes kept of the global output, at most C.
+        palette: L, slots in a palette, at most C.
+        levels: number of steps in `RANGE`.
     """
 
     positions: int
@@ -41,12 +38,12 @@ class SoftLayout:
 
     @property
     def step(self) -> float:
-        """Nats between neighbouring codes: a power of two."""
+        """Nats between neighbouring codes, a power of two."""
         return RANGE / self.levels
 
     @property
     def widths(self) -> dict[str, int]:
-        """Bytes of each field of a row, in order."""
+        """Bytes of each field, in order."""
         ranked = {f"slot{rank}": self.positions for rank in range(self.k)}
         steps = {f"step{rank}": self.positions for rank in range(1, self.k)}
         return {
@@ -63,7 +60,7 @@ class SoftLayout:
 
     @property
     def row_bytes(self) -> int:
-        """R."""
+        """R, bytes of a row."""
         return sum(self.widths.values())
 
     @property
@@ -73,7 +70,7 @@ class SoftLayout:
         return [fields[name] for name in self.widths]
 
     def fields(self) -> dict[str, slice]:
-        """Columns of each field; `slot` and `step` are those of all ranks together."""
+        """Columns of each field by name. `slot` and `step` span all ranks."""
         ends = list(itertools.accumulate(self.widths.values(), initial=0))
         fields = {name: slice(*ends[i : i + 2]) for i, name in enumerate(self.widths)}
         fields["slot"] = slice(fields["slot0"].start, fields[f"slot{self.k - 1}"].stop)

@@ -1,6 +1,6 @@
-"""Soft rows as pages of planes: first the first field of all crops of a page, then the second, and so on.
+"""Soft rows as pages of planes: the first field of all crops of a page, then the second, and so on.
 
-Like beside like is what lets zstd see how small most numbers are: 11 % less than row by row (docs/decisions/0008).
+With like bytes side by side, zstd finds how small most numbers are: 11 % less than row by row (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FAULTS = (
     "a class too unlikely to be kept",
     "a position without classes",
 )
-"""What no encoder writes, by the number of the bit that `kernels.unpack` finds it by."""
+"""What `kernels.unpack` finds, in the order of its bits."""
 
 
 def pack(rows_nR: Bytes, layout: SoftLayout, *, page: int) -> StoredRows:
-    """Pages of planes; the last page is filled up with crops of zeros."""
+    """Pages of planes; zeros fill the last page up."""
     crops = -(-len(rows_nR) // page) * page
     padded = np.zeros((crops, layout.row_bytes), np.uint8)
     padded[: len(rows_nR)] = rows_nR
@@ -45,7 +45,7 @@ def pack(rows_nR: Bytes, layout: SoftLayout, *, page: int) -> StoredRows:
 
 
 def unpack(stored: StoredRows, layout: SoftLayout, *, page: int, count: int) -> Bytes:
-    """The rows uint8 [count, R] of the first `count` crops, each of which decodes to distributions.
+    """The rows of the first `count` crops, uint8 [count, R]; each of them decodes to distributions.
 
     Raises:
         DataError: `pack` did not write these bytes.
