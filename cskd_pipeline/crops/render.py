@@ -1,7 +1,7 @@
-"""A decoded image and one draw -> the crop's uint8 pixels, before erasing and mixing.
+"""The uint8 pixels of a crop, before erasing and mixing, from the decoded image and one draw.
 
-Each step was chosen because its bits do not drift between releases and machines: torch's antialiased bicubic resize
-of uint8 works on integers, and `op_kernels` rounds every product and sum as IEEE 754 has it.
+Each step gives the same bits in all releases and on all machines: torch's antialiased bicubic resize of uint8 works on
+integers, and `op_kernels` rounds every product and sum as IEEE 754 defines.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augme
 
     Args:
         image: uint8 [h, w, 3], RGB, the decoded source image.
-        draw: one `CROP_DRAW` record that was drawn for an image of this height and width.
+        draw: a `CROP_DRAW` record, drawn for an image of this height and width.
         recipe: the recipe that made the draw.
-        augment: with RandAugment, which else is left to `batched_ops.augment`.
+        augment: whether to apply RandAugment; otherwise `batched_ops.augment` does it later.
 
     Raises:
-        ValueError: the region does not lie in the image, which is then not the image that was drawn for.
+        ValueError: the region is not inside the image: the draw is for another image.
     """
     top, left = int(draw["top"]), int(draw["left"])
     bottom, right = top + int(draw["height"]), left + int(draw["width"])
@@ -40,7 +40,7 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augme
 def render_region(
     region: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True
 ) -> NDArray[np.uint8]:
-    """What `render` gives, from the pixels of the draw's region alone."""
+    """The result of `render`, from the pixels of the draw's region alone."""
     crop_3SS = resize(region, height=recipe.size, width=recipe.size).transpose(2, 0, 1)
     if draw["flip"]:
         crop_3SS = torch.from_numpy(crop_3SS).flip(2).numpy()  # ten times as fast as NumPy's
