@@ -71,18 +71,20 @@ def _palettes(rows_nR: Any, sizes: Any, owner_C: Any, first: int) -> int:
         if shared < 1 or shared > global_k or used > palette:
             return _SIZES
         low_L, high_L = row[2 : 2 + palette], row[2 + palette : 2 + 2 * palette]
-        last = np.int64(-1)
-        for slot in range(used):
+        for slot in range(shared):
             class_ = np.int64(low_L[slot]) | np.int64(high_L[slot]) << 8
-            if slot >= shared:  # the others ascend, and are kept as gaps
-                class_ += last + 1
-                last = class_
             if class_ >= classes:
                 found |= _NO_CLASS
                 break
-            if owner_C[class_] == first + crop:
-                found |= _TWICE
+            found |= _TWICE if owner_C[class_] == first + crop else 0
             owner_C[class_] = first + crop
+        class_ = np.int64(-1)
+        for slot in range(shared, used):  # these ascend, and are kept as gaps
+            class_ += (np.int64(low_L[slot]) | np.int64(high_L[slot]) << 8) + 1
+            if class_ >= classes:
+                found |= _NO_CLASS
+                break
+            found |= _TWICE if owner_C[class_] == first + crop else 0
         rest = 0
         for slot in range(used, palette):
             rest |= low_L[slot] | high_L[slot]
