@@ -32,14 +32,12 @@ if TYPE_CHECKING:
 
 PIPELINES = {
     "timm": "`create_transform` with recipe `deit`'s settings, `Mixup`; Pillow",
-    "pillow": "this project without the extra `fast`",
-    "fast": "this project with it",
-    "fast-device": "`fast` but for what `--augment device` leaves to a GPU: RandAugment, erasing, mixing, normalising",
-    "fast-repeats": "`fast` with `--repeats 3`: three crops of an image from one decoding",
-    "fast-device-repeats": "both",
+    "ours": "this project",
+    "ours-device": "`ours` but for what `--augment device` leaves to a GPU: RandAugment, erasing, mixing, normalising",
+    "ours-repeats": "`ours` with `--repeats 3`: three crops of an image from one decoding",
+    "ours-device-repeats": "both",
 }
 BATCH = 64
-FASTER = ("numba", "simplejpeg")
 Row = dict[str, Any]
 
 
@@ -99,8 +97,6 @@ def compare(data: str, arguments: argparse.Namespace) -> list[Row]:
 
 def measure(pipeline: str, data: str, *, size: int, crops: int) -> dict[str, float]:
     """Crops a second of processor time, of this process and its worker."""
-    if pipeline == "pillow":
-        sys.modules |= dict.fromkeys(FASTER)  # as if they were not installed
     import torch
 
     from cskd_pipeline.data import open_split

@@ -20,7 +20,7 @@ from numcodecs import Zstd
 from torch import Tensor
 
 from cskd_pipeline.labels import SoftEncoding
-from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.base import FixedRows
 from cskd_pipeline.losses import densify, on_palette, palette
 from cskd_pipeline.ratio import RATIO_STEPS, fused
 

@@ -90,8 +90,8 @@ LIGHT = (
 )
 
 
-def test_looking_at_a_store_needs_no_torch() -> None:
-    code = f"import sys, {', '.join(LIGHT)}; print(*({{'torch', 'timm', 'torchvision'}} & set(sys.modules)))"
+def test_looking_at_a_store_needs_neither_torch_nor_numba() -> None:
+    code = f"import sys, {', '.join(LIGHT)}; print(*({{'torch', 'timm', 'torchvision', 'numba'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

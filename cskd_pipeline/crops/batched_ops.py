@@ -1,8 +1,8 @@
-"""RandAugment on a whole batch by torch, on any device that has fp64: the bytes of `ops`, crop by crop.
+"""RandAugment on a whole batch by torch, on any device with fp64, to the bytes of `op_kernels`.
 
-Blends are separate fp32 operations and geometry separate fp64 ones, each exactly rounded by IEEE 754, in Pillow's
-order; everything else is whole numbers. Nothing here may be fused (as `torch.compile` would) or reordered, and floats
-are divided tensor by tensor only: where one is a Python number, torch multiplies by a rounded reciprocal.
+Blends are separate fp32 operations and geometry separate fp64 operations, each rounded exactly by IEEE 754, in Pillow's
+order; everything else is integers. Nothing here may be fused (as `torch.compile` would) or reordered. Floats are
+divided tensor by tensor only: to divide by a Python number, torch multiplies by its rounded reciprocal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cskd_pipeline.crops.op_arguments import BLENDS, GEOMETRY, HISTOGRAMS, OPS, 
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, MAX_LAYERS
 
 _AT_ONCE = 32
-"""Crops; bounds the memory taken: geometry needs about 6 MiB for a crop of 224 x 224 pixels."""
+"""Crops; bounds memory: geometry needs about 6 MiB per crop of 224 x 224 pixels."""
 
 Strengths = list[tuple[str, float, bool]]
-"""Name, share of the full strength (0..1), and whether it is negative, of the operation on each crop."""
+"""For each crop, the operation's name, its share of full strength (0..1), and whether it is negative."""
 
 
 @torch.no_grad()
@@ -31,9 +31,9 @@ def augment(crops_B3SS: Tensor, draws_B: Draws, *, fill: Colour) -> Tensor:
     """uint8 [B, 3, S, S] on the same device: every crop after all of its operations.
 
     Args:
-        crops_B3SS: uint8, crops that RandAugment has not changed yet.
-        draws_B: `CROP_DRAW` [B], theirs.
-        fill: colour of what geometric operations uncover.
+        crops_B3SS: uint8, crops before RandAugment.
+        draws_B: `CROP_DRAW` [B], their draws.
+        fill: colour of pixels that geometric operations uncover.
     """
     augmented_B3SS = crops_B3SS.clone()
     for layer in range(MAX_LAYERS):
@@ -80,7 +80,7 @@ def _coloured(pixels_n3SS: Tensor, strengths: Strengths, fill: Colour) -> Tensor
 
 
 def _sharpened(pixels_n3SS: Tensor, strengths: Strengths, fill: Colour) -> Tensor:
-    """The degenerate is smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, but for the border; see `op_kernels`."""
+    """The degenerate is smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, except at the border; see `op_kernels`."""
     height, width = pixels_n3SS.shape[2:]
     if height < 3 or width < 3:
         return pixels_n3SS
@@ -144,7 +144,7 @@ def _histograms(pixels_n3SS: Tensor) -> Tensor:
 
 
 def _stretched(counts_n3V: Tensor) -> Tensor:
-    """AutoContrast's tables: the least value that occurs becomes 0, the greatest 255."""
+    """AutoContrast's tables: the smallest value that occurs becomes 0, the largest 255."""
     values_V = torch.arange(256, device=counts_n3V.device)
     occurs = counts_n3V > 0
     low_n31 = torch.where(occurs, values_V, 255).amin(2, keepdim=True).double()
@@ -156,7 +156,7 @@ def _stretched(counts_n3V: Tensor) -> Tensor:
 
 
 def _equalized(counts_n3V: Tensor) -> Tensor:
-    """Equalize's tables: as many pixels below a value as the value says."""
+    """Equalize's tables: a new value is proportional to the number of pixels below the old one."""
     values_V = torch.arange(256, device=counts_n3V.device)
     occurs = counts_n3V > 0
     last_n31 = counts_n3V.gather(2, torch.where(occurs, values_V, 0).amax(2, keepdim=True))

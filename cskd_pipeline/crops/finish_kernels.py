@@ -1,7 +1,7 @@
-"""Finishing on a CPU, compiled by numba; importing this module needs it (the extra "fast").
+"""Finishing on a CPU, compiled.
 
-The same fp32 operations as in `finish`, each rounded by itself, but crop by crop: what one needs stays in the
-processor's cache, and memory is written once.
+The same fp32 operations as in `finish`, each rounded by itself, but crop by crop, so that a crop stays in the
+processor's cache and memory is written once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cskd_pipeline.crops.finish import DOMAIN_NOISE
 from cskd_pipeline.crops.mixing import Mix
-from cskd_pipeline.runtime.accelerators import jit
+from cskd_pipeline.runtime.compiled import jit
 
-_DOMAIN = DOMAIN_NOISE << 16
+DOMAIN_NOISE = 6
 _MIXUP, _CUTMIX = int(Mix.MIXUP), int(Mix.CUTMIX)
 
 
@@ -40,11 +39,11 @@ def finish(
         mix_B: uint8, kinds of mixing.
         lam_B: fp32, shares of the own pixels.
         cut_B4: int64, top, left, bottom, right of CutMix's box.
-        erase_B4: int64, top, left, height, width of the erased box; none where a side is 0.
-        noise_N: fp32, values of all erased boxes, one after another.
-        noise_at_B: int64, where each crop's begin.
+        erase_B4: int64, top, left, height, width of the erased box; there is none if a side is 0.
+        noise_N: fp32, the values of all erased boxes, one box after another.
+        noise_at_B: int64, index of each crop's first value.
         offset_3: fp32, subtracted from 0..255.
-        scale_3: fp32, multiplied with what is left.
+        scale_3: fp32, by which the difference is multiplied.
         finished_B3SS: the result.
     """
     size = crops_B3SS.shape[2]
@@ -60,12 +59,12 @@ def finish(
 
 @jit
 def fill_noise(names_B: Any, begin_B: Any, values_B: Any, table_T: Any, mean_3: Any, std_3: Any, noise_N: Any) -> None:
-    """Fill `noise_N`, fp32, with what erased boxes hold: mean + std * z, z from the table by Philox's half-words.
+    """Fill `noise_N`, fp32, with mean + std * z, where Philox's half-words choose z from the table.
 
     Args:
         names_B: uint64, of each crop's noise.
-        begin_B, values_B: int64, where each crop's values begin, and how many there are: a third for each channel.
-        table_T: fp32, quantiles of N(0, 1), a power of two of them.
+        begin_B, values_B: int64, index of each crop's first value, and number of values, a third for each channel.
+        table_T: fp32, quantiles of N(0, 1); their number is a power of two.
         mean_3, std_3: fp32, in 0..255.
         noise_N: the result.
     """
@@ -90,7 +89,7 @@ def _philox(name: Any, block: Any, words_4: Any) -> None:
     """`philox4x32` with key (0, 0) and counter (name, low and high; domain of noise; block)."""
     low32, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     word0, word1 = name & low32, name >> half
-    word2, word3 = np.uint64(_DOMAIN), np.uint64(block)
+    word2, word3 = np.uint64(DOMAIN_NOISE << 16), np.uint64(block)
     key0, key1 = np.uint64(0), np.uint64(0)
     for _ in range(10):
         product0, product1 = word0 * np.uint64(0xD2511F53), word2 * np.uint64(0xCD9E8D57)

@@ -1,11 +1,11 @@
 """RandAugment's operations as numbers: tables, matrices and factors, in timm's arithmetic and order of operations.
 
-An operation maps a pixel's value by a table, an image's place by an affine matrix, or blends the image with a
-degenerate of itself by a factor, or follows from the image's histogram. `ops` and `op_kernels` take these numbers, so
-that they agree.
+An operation maps values by a table, maps coordinates by an affine matrix, blends the image with a degenerate of itself
+by a factor, or follows from the image's histogram. `op_kernels` and `batched_ops` use the same numbers.
 
-One thing is our own: rotation's matrix comes from `exact.cosine_and_sine` instead of libm (one in seven differs from
-Pillow's by 1e-15; no pixel did in 800 rotated images of noise).
+One thing differs from timm: rotation's matrix comes from `exact.cosine_and_sine` instead of libm. One in seven differs
+from Pillow's by 1e-15, which changed no pixel of 800 rotated images of noise, but 15 in 320
+rotated images of three colours and 97 x 97 pixels, where values fall on a rounding boundary.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def enhancement(share: float, negative: bool) -> float:
 
 
 def matrix(name: str, share: float, negative: bool, *, width: int, height: int) -> Matrix:
-    """The map of an operation of `GEOMETRY`."""
+    """The affine map of an operation of `GEOMETRY`."""
     if name == "Rotate":
         # Counter-clockwise by Pillow's convention: the matrix maps output to input, so it turns the other way.
         cosine, sine = exact.cosine_and_sine(_signed(-share * MAX_DEGREES, negative))

@@ -1,8 +1,8 @@
-"""RandAugment's operations compiled by numba; importing this module needs it (the extra "fast").
+"""RandAugment's operations on a CPU, compiled: timm's "increasing" set, with bicubic interpolation.
 
-Every function gives the bytes of Pillow's C code, operation by operation: blends in fp32, geometry in fp64, each
-product and sum rounded on its own and in Pillow's order, so that the processor's wide instructions may be used but
-nothing may be fused or reordered. `tests/crops/test_ops.py` compares them.
+Every function gives the bytes of Pillow's C code: blends in fp32, geometry in fp64, each product and sum rounded by
+itself and in Pillow's order. Wide instructions keep that, fused or reordered operations would not.
+`tests/crops/test_ops.py` compares the two.
 
 Pixels are uint8 [3, H, W], so that neighbours in memory are neighbours in the image.
 """
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.crops import op_arguments
 from cskd_pipeline.crops.op_arguments import BLENDS, HISTOGRAMS, OPS, TABLES, Colour
-from cskd_pipeline.runtime.accelerators import jit
+from cskd_pipeline.runtime.compiled import jit
 
 
 def apply_op(
     pixels_3HW: NDArray[np.uint8], op: int, *, magnitude: float, negative: bool, fill: Colour
 ) -> NDArray[np.uint8]:
-    """What `ops.apply_op` gives: a new image, from contiguous planes."""
+    """A new image uint8 [3, H, W]: `pixels_3HW`, contiguous, after operation `OPS[op]` at a magnitude of 0..10."""
     name, share = OPS[op], magnitude / 10.0
     _, height, width = pixels_3HW.shape
     changed = np.empty_like(pixels_3HW)
@@ -63,7 +63,7 @@ def apply_op(
 
 
 def load() -> None:
-    """Load the compiled code (compile it, the first time on a machine): processes forked later need not."""
+    """Load all compiled code, or compile it the first time on a machine, so that processes forked later need not."""
     pixels_3HW = np.zeros((3, 4, 4), np.uint8)
     for op in range(len(OPS)):
         apply_op(pixels_3HW, op, magnitude=5.0, negative=False, fill=(0, 0, 0))
@@ -155,9 +155,9 @@ def _colour(pixels_3HW: Any, factor: Any, changed_3HW: Any) -> None:
 
 @jit
 def _sharpen(pixels_3HW: Any, factor: Any, changed_3HW: Any) -> None:
-    """The degenerate is smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, but for the border.
+    """The degenerate is smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, except at the border.
 
-    Pillow's fp32 sum is within 1/26 of nothing that would round otherwise: whole numbers give the same.
+    Pillow's fp32 sum always rounds as the integer sum does: no sum is within 1/26 of a rounding boundary.
     """
     _, height, width = pixels_3HW.shape
     changed_3HW[:] = pixels_3HW
@@ -175,7 +175,7 @@ def _sharpen(pixels_3HW: Any, factor: Any, changed_3HW: Any) -> None:
 
 @jit
 def _cubic(v1: Any, v2: Any, v3: Any, v4: Any, d: Any) -> Any:
-    """Catmull-Rom's cousin with a = -1 between v2 and v3, in Pillow's order of operations."""
+    """The cubic convolution with a = -1 between v2 and v3, in Pillow's order of operations."""
     p2 = -v1 + v3
     p3 = 2 * (v1 - v2) + v3 - v4
     p4 = -v1 + v2 - v3 + v4
@@ -191,9 +191,9 @@ def _clipped(value: float) -> Any:
 
 @jit
 def _along_rows(pixels_3HW: Any, slope: float, offset: float, fill_3: Any, changed_3HW: Any) -> None:
-    """x + 0.5 is taken from (x + 0.5 + slope * (y + 0.5)) + offset; y stays, where the cubic in y is exact.
+    """Take x + 0.5 from (x + 0.5 + slope * (y + 0.5)) + offset. y stays as it is, where the cubic in y is exact.
 
-    Neighbours are `shift` pixels away, the same all along a row except where rounding has it otherwise.
+    Neighbours are `shift` pixels away, which is constant along a row unless rounding changes it.
     """
     _, height, width = pixels_3HW.shape
     padded = np.empty(width + 4, np.float64)  # edges twice more on both sides

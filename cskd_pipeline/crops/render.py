@@ -1,22 +1,18 @@
-"""A decoded image and one draw -> the crop's uint8 pixels, before erasing and mixing.
+"""The uint8 pixels of a crop, before erasing and mixing, from the decoded image and one draw.
 
-Each step was chosen because its bits do not drift between releases and machines: torch's antialiased bicubic resize
-of uint8 works on integers, and so do the operations of `ops`.
+Each step gives the same bits in all releases and on all machines: torch's antialiased bicubic resize of uint8 works on
+integers, and `op_kernels` rounds every product and sum as IEEE 754 defines.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from cskd_pipeline.crops.ops import apply_op
+from cskd_pipeline.crops.op_kernels import apply_op
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import CropRecipe
-from cskd_pipeline.runtime.accelerators import optional
 
 
 def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True) -> NDArray[np.uint8]:
@@ -24,12 +20,12 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augme
 
     Args:
         image: uint8 [h, w, 3], RGB, the decoded source image.
-        draw: one `CROP_DRAW` record that was drawn for an image of this height and width.
+        draw: a `CROP_DRAW` record, drawn for an image of this height and width.
         recipe: the recipe that made the draw.
-        augment: with RandAugment, which else is left to `batched_ops.augment`.
+        augment: whether to apply RandAugment; otherwise `batched_ops.augment` does it later.
 
     Raises:
-        ValueError: the region does not lie in the image, which is then not the image that was drawn for.
+        ValueError: the region is not inside the image: the draw is for another image.
     """
     top, left = int(draw["top"]), int(draw["left"])
     bottom, right = top + int(draw["height"]), left + int(draw["width"])
@@ -44,26 +40,16 @@ def render(image: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augme
 def render_region(
     region: NDArray[np.uint8], draw: np.void, recipe: CropRecipe, *, augment: bool = True
 ) -> NDArray[np.uint8]:
-    """What `render` gives, from the pixels of the draw's region alone."""
+    """The result of `render`, from the pixels of the draw's region alone."""
     crop_3SS = resize(region, height=recipe.size, width=recipe.size).transpose(2, 0, 1)
     if draw["flip"]:
         crop_3SS = torch.from_numpy(crop_3SS).flip(2).numpy()  # ten times as fast as NumPy's
-    if not augment:
-        return np.ascontiguousarray(crop_3SS)
-    layers = [(op, m) for op, m in zip(draw["op"].tolist(), draw["magnitude"].tolist(), strict=True) if op != NO_OP]
-    kernels = optional("cskd_pipeline.crops.op_kernels")  # the same bytes, several times faster
-    apply = _by_pillow if kernels is None else kernels.apply_op
-    for op, magnitude in layers:
-        strength = abs(magnitude) / MAGNITUDE_ONE
-        crop_3SS = apply(
-            np.ascontiguousarray(crop_3SS), op, magnitude=strength, negative=magnitude < 0, fill=recipe.fill
-        )
-    return np.ascontiguousarray(crop_3SS)
-
-
-def _by_pillow(pixels_3HW: NDArray[np.uint8], op: int, **how: Any) -> NDArray[np.uint8]:
-    image = Image.fromarray(np.ascontiguousarray(pixels_3HW.transpose(1, 2, 0)))
-    return np.asarray(apply_op(image, op, **how)).transpose(2, 0, 1)
+    crop_3SS = np.ascontiguousarray(crop_3SS)
+    for op, magnitude in zip(draw["op"].tolist(), draw["magnitude"].tolist(), strict=True):
+        if augment and op != NO_OP:
+            strength = abs(magnitude) / MAGNITUDE_ONE
+            crop_3SS = apply_op(crop_3SS, op, magnitude=strength, negative=magnitude < 0, fill=recipe.fill)
+    return crop_3SS
 
 
 def resize(image: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Parts of a JPEG, decoded faster than Pillow does where that gives the same pixels.
 
-simplejpeg (the extra "fast") and Pillow both hold libjpeg-turbo, which gives the same bits whichever of them asks. What
-simplejpeg is not sure of is left to Pillow: inks, subsampling that versions of the library smooth differently, and
-every file with a flaw, so that what is refused and what is forgiven does not depend on what is installed.
+simplejpeg and Pillow both hold libjpeg-turbo, which gives the same bits whichever of them asks. What simplejpeg is not
+sure of is left to Pillow: inks, subsampling that versions of the library smooth differently, and every file with a
+flaw, so that Pillow alone decides what is refused and what is forgiven.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-
-from cskd_pipeline.runtime.accelerators import optional
 
 _SIMPLE = {"Gray", "444", "422", "420"}
 
@@ -45,8 +44,7 @@ def decode_parts(data: bytes, boxes: Sequence[Box], *, size: tuple[int, int]) ->
         boxes: the parts.
         size: (height, width) that the image is said to have.
     """
-    simplejpeg = optional("simplejpeg")
-    if simplejpeg is None or not data.startswith(b"\xff\xd8\xff"):
+    if not data.startswith(b"\xff\xd8\xff"):
         return None
     try:
         height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)

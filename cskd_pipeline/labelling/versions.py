@@ -9,10 +9,8 @@ import torch
 from PIL import features
 
 import cskd_pipeline
-from cskd_pipeline.runtime.accelerators import optional
 
-_FASTER = ("numba", "simplejpeg")
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "zarr", "numcodecs")
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "zarr", "numcodecs", "numba", "simplejpeg")
 
 
 def versions(device: torch.device) -> dict[str, str]:
@@ -21,7 +19,6 @@ def versions(device: torch.device) -> dict[str, str]:
     return {
         "cskd_pipeline": cskd_pipeline.__version__,
         **{library: importlib.metadata.version(library) for library in _LIBRARIES},
-        **{library: importlib.metadata.version(library) for library in _FASTER if optional(library) is not None},
         "python": platform.python_version(),
         "jpeg": f"libjpeg-turbo {features.version_feature('libjpeg_turbo') or 'absent'}",
         "device": f"{device.type}: {name}",

@@ -1,8 +1,10 @@
-"""What an encoding is: a self-describing rule between a teacher's logits, stored bytes, and targets.
+"""The contract of encodings: self-describing rules between a teacher's logits, stored bytes and targets.
 
 encode             pack            unpack             tabulate           targets
 logits -> Records  ->  StoredRows  ->  Records  ->  table of a seed  ->  targets of a batch
-(stage 1, by chunk)  (a block of the store)       (once an epoch and node)    (every step)
+(stage 1, by batch)  (a block of the store)       (once per epoch and node)   (every step)
+
+Shape letters: B crops of a batch, n crops in any order, P positions, C classes, R bytes of a stored row.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from cskd_pipeline.record import Record
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """An array with one entry a crop: its name, and the dtype and shape of an entry."""
+    """An array with one entry per crop: its name, and the dtype and shape of an entry."""
 
     name: str
     dtype: str
@@ -37,11 +41,11 @@ class FieldSpec:
 
 
 class Records(abc.ABC):
-    """Encoded crops in memory, in some order. Equal teacher outputs give equal records."""
+    """Encoded crops in memory. Equal teacher outputs give equal records."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
-        """How many crops."""
+        """Number of crops."""
 
     @abc.abstractmethod
     def take(self, rows_n: npt.NDArray[np.int64]) -> Self:
@@ -50,11 +54,11 @@ class Records(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The records of all parts, one after another; there is at least one part."""
+        """The records of all parts, one after another. There must be at least one part."""
 
     @abc.abstractmethod
     def equal(self, other: Self) -> npt.NDArray[np.bool_]:
-        """bool [n], which crops say the same here and in `other`."""
+        """bool [n]: which crops have the same record here and in `other`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,11 +66,11 @@ class StoredRows:
     """Encoded crops as the store keeps them.
 
     Attributes:
-        rows: [m, *row_shape] of the field's dtype. For encodings of fixed rows, row i is crop i. Others fill pages:
-            the bytes of each `page` consecutive rows belong together, and m is the number of crops rounded up to
-            whole pages.
-        spill: uint8, the bytes of pages that did not fit. Most encodings leave it empty.
-        whole: whether these are all pages that `pack` made; if not, the spill holds bytes of others too.
+        rows: [m, *row_shape] of the field's dtype. For `full`, row i is crop i. `hard` and `soft` fill pages: the
+            bytes of each `page` consecutive rows belong together, and m is the number of crops rounded up to whole
+            pages.
+        spill: uint8, the bytes of pages that did not fit; empty for all encodings but `hard`.
+        whole: whether these are all the pages that `pack` made. If not, the spill also holds bytes of other pages.
     """
 
     rows: npt.NDArray[Any]
@@ -74,8 +78,37 @@ class StoredRows:
     whole: bool = True
 
 
-class Encoding(abc.ABC):
-    """A rule between logits and stored bytes. Implementations are frozen records."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class FixedRows(Records):
+    """Records of encodings that give every crop a row of one size.
+
+    Attributes:
+        rows: [n, *row_shape].
+    """
+
+    rows: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        """Number of crops."""
+        return len(self.rows)
+
+    def take(self, rows_n: npt.NDArray[np.int64]) -> Self:
+        """The rows of these crops, in this order."""
+        return type(self)(self.rows[rows_n])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one after another."""
+        return cls(np.concatenate([part.rows for part in parts]))
+
+    def equal(self, other: Self) -> npt.NDArray[np.bool_]:
+        """bool [n]: which crops have equal rows."""
+        same: npt.NDArray[np.bool_] = (self.rows == other.rows).reshape(len(self), -1).all(axis=1)
+        return same
+
+
+class Encoding(Record, abc.ABC):
+    """A rule between logits and stored bytes. Implementations are frozen dataclasses of their settings."""
 
     positions: int
     """P."""
@@ -83,7 +116,7 @@ class Encoding(abc.ABC):
     """C."""
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]]
-    """Which targets can be decoded: a subset of {"hard", "soft"}."""
+    """The kinds of targets it decodes to: a subset of {"hard", "soft"}."""
     follows_ratio: ClassVar[bool]
     """Whether the table of a seed depends on the schedule's ratio."""
 
@@ -95,23 +128,23 @@ class Encoding(abc.ABC):
     @property
     @abc.abstractmethod
     def table(self) -> FieldSpec:
-        """The table that a seed in use is decoded to: one entry a crop, gathered from by batch."""
+        """The table a seed is decoded to for training: one entry per crop, gathered by batch."""
 
-    @abc.abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """The encoding's settings as JSON values, its name under "name"."""
+        """The settings as JSON values, with the encoding's name under "name"."""
+        return {"name": self.name, **super().to_json()}
 
     @abc.abstractmethod
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> Records:
-        """The records of these logits (fp32, any device); a crop's record depends on its own logits alone.
+        """The records of fp32 logits on any device. A crop's record depends on its own logits alone.
 
         Raises:
-            DataError: a logit is not finite, or not representable.
+            DataError: a logit is not finite, or the encoding cannot represent it.
         """
 
     @abc.abstractmethod
     def pack(self, records: Records, *, page: int) -> StoredRows:
-        """Records as the store keeps them, in pages of `page` crops.
+        """The records as the store keeps them, in pages of `page` crops.
 
         Raises:
             DataError: a record cannot be represented.

@@ -1,4 +1,4 @@
-"""All classes at every position: for few classes, for parity tests and as the reference of other encodings."""
+"""Full logits: all classes at every position, for few classes, for parity tests and as a reference."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
-from cskd_pipeline.record import Record, require_choice, require_range
+from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, Records, StoredRows
+from cskd_pipeline.record import require_choice, require_range
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FullEncoding(Record, Encoding):
-    """Row 0 holds the global logits, row 1 + p those of position p, all in one float dtype.
+class FullEncoding(Encoding):
+    """An entry per crop: row 0 holds the global logits, row 1 + p those of position p, in one float dtype.
 
     Attributes:
         positions: P.
@@ -48,13 +47,9 @@ class FullEncoding(Record, Encoding):
         """Field `full`, [P + 1, C]."""
         return FieldSpec("full", "<f2" if self.dtype == "float16" else "<f4", (self.positions + 1, self.classes))
 
-    def to_json(self) -> dict[str, Any]:
-        """Settings with the name."""
-        return {"name": self.name, **Record.to_json(self)}
-
     @property
     def table(self) -> FieldSpec:
-        """The stored rows."""
+        """The stored rows themselves."""
         return self.field
 
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
@@ -72,19 +67,23 @@ class FullEncoding(Record, Encoding):
         return FixedRows(stored.cpu().numpy().astype(self.field.dtype, copy=False))
 
     def pack(self, records: Records, *, page: int) -> StoredRows:
-        """Rows as they are."""
+        """The rows as they are."""
         assert isinstance(records, FixedRows)
-        return records.stored()
+        return StoredRows(records.rows, np.empty(0, np.uint8))
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
-        """Rows, all finite."""
-        records = FixedRows.of(stored, self.field, count=count)
-        if not np.isfinite(records.rows).all():
+        """The rows, all finite."""
+        rows, field = stored.rows, self.field
+        if rows.dtype != np.dtype(field.dtype) or rows.shape[1:] != field.row_shape or len(rows) < count:
+            raise DataError(
+                f"rows of {rows.dtype} {rows.shape}, expected at least {count} of {field.dtype} {field.row_shape}"
+            )
+        if not np.isfinite(rows[:count]).all():
             raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
-        return records
+        return FixedRows(rows[:count])
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[Any]:
-        """Rows as they are."""
+        """The rows as they are."""
         assert isinstance(records, FixedRows)
         return records.rows
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cskd_pipeline.crops import op_kernels
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
@@ -23,7 +24,6 @@ from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.loading.pieces import Piece, pieces
 from cskd_pipeline.loading.worker_start import start_method
 from cskd_pipeline.loading.workers import Workers
-from cskd_pipeline.runtime.accelerators import optional
 from cskd_pipeline.runtime.memory import ReusedMemory
 
 _DRAWN_AT_ONCE = 4096
@@ -100,9 +100,8 @@ class CropLoader:
             self._work.over = True
 
     def _start(self, *, batch: int) -> _Started:
-        kernels = optional("cskd_pipeline.crops.op_kernels") if self._workers and self._augment else None
-        if kernels is not None:
-            kernels.load()  # once for all workers, where they are forked
+        if self._workers and self._augment:
+            op_kernels.load()  # once for all workers, where they are forked
         slots = Slots(batch=batch, size=self._recipe.size, workers=self._workers)
         maker = CropMaker(self._index, self._recipe, slots, augment=self._augment)
         return _Started(Workers(maker, self._workers, method=self._start_method), slots)

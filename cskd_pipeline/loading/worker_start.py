@@ -16,8 +16,8 @@ import threading
 
 from cskd_pipeline.data import SampleIndex
 
-_IMPORTS = ["cskd_pipeline.loading.making", "cskd_pipeline.crops.op_kernels", "simplejpeg"]
-"""What the server imports; those that are not installed are passed over."""
+_IMPORTS = ["cskd_pipeline.loading.making"]
+"""What the server imports."""
 
 _GRACE_S = 15
 """How long a worker serves on after SIGTERM: enough for the parent to end an update and write a checkpoint."""

@@ -20,15 +20,14 @@ def test_every_pipeline_is_measured_and_the_page_written(tmp_path: Path) -> None
     subprocess.run([sys.executable, BENCHMARKS / "replay.py", *map(str, words)], check=True)
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     assert [(row["bench"], row["data"], row["pipeline"]) for row in rows] == [
-        ("replay", "shapes", name)
-        for name in ("timm", "pillow", "fast", "fast-device", "fast-repeats", "fast-device-repeats")
+        ("replay", "shapes", name) for name in ("timm", "ours", "ours-device", "ours-repeats", "ours-device-repeats")
     ]
     assert rows[0]["ratio_to_timm"] == 1
     for row in rows:
         assert row["ratio_to_timm"] == pytest.approx(row["crops_s_core"] / rows[0]["crops_s_core"])
     text = page.read_text()
     assert text.startswith("before") and text.endswith("after\n")
-    assert "python benchmarks/replay.py" in text and "| shapes | fast |" in text
+    assert "python benchmarks/replay.py" in text and "| shapes | ours |" in text
 
 
 @pytest.mark.slow

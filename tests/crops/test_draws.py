@@ -17,7 +17,7 @@ from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from cskd_pipeline.crops.mixing import LAM_ONE, Mix
-from cskd_pipeline.crops.ops import OPS
+from cskd_pipeline.crops.op_arguments import OPS
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 

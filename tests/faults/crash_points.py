@@ -18,7 +18,7 @@ import torch
 import zarr  # noqa: F401  (here, not in every child)
 
 from cskd_pipeline.labels import HardEncoding, encodings_to_json
-from cskd_pipeline.labels.hard_records import HardRecords
+from cskd_pipeline.labels.hard.records import HardRecords
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, check_files, check_tree
 
 STEPS = ((os, "open"), (os, "fsync"), (os, "link"), (os, "write"), (pathlib.Path, "replace"), (pathlib.Path, "mkdir"))

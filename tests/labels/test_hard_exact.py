@@ -1,4 +1,4 @@
-"""`hard` decodes to the fp32 argmax over all classes at every one of the 65,537 ratios, compiled or not."""
+"""`hard` decodes to the fp32 argmax over all classes at every one of the 65,537 ratios."""
 
 from __future__ import annotations
 
@@ -8,34 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hard_by_hand import records_by_hand, winners_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cskd_pipeline.errors import DataError, UsageError
-from cskd_pipeline.labels import HardEncoding, StoredRows, encoding_from_json, hard
-from cskd_pipeline.labels.envelope import envelope
-from cskd_pipeline.labels.hard_records import HardRecords
+from cskd_pipeline.labels import HardEncoding, StoredRows, encoding_from_json
+from cskd_pipeline.labels.hard.records import HardRecords
 from cskd_pipeline.ratio import RATIO_STEPS, fused
-
-
-def brute_force(dense_NC: torch.Tensor, global_NC: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """int64 [N, len(steps)]: the definition, evaluated for all classes in NumPy's fp32."""
-    d, g = dense_NC.numpy(), global_NC.numpy()
-    out = np.empty((len(d), len(steps)), np.int64)
-    for first in range(0, len(steps), 4096):
-        r = (steps[first : first + 4096].numpy() / RATIO_STEPS).astype(np.float32)[None, :, None]
-        out[:, first : first + 4096] = (r * d[:, None] + (np.float32(1) - r) * g[:, None]).argmax(axis=2)
-    return torch.from_numpy(out)
-
-
-def step_function(dense_NC: torch.Tensor, global_NC: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    segments = envelope(dense_NC, global_NC)
-    out = torch.full((len(dense_NC), len(steps)), -1)
-    for position, start, winner in zip(
-        segments.position_M.tolist(), segments.start_M.tolist(), segments.winner_M.tolist(), strict=True
-    ):
-        out[position, steps >= start] = winner
-    return out
 
 
 def logits(kind: str, positions: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,24 +68,54 @@ KINDS = [
 ]
 
 
+UNCERTAIN = ("nearly equal", "denormal")
+"""Kinds of which little is certain without a look at every ratio."""
+SHAPES = [(1, 2), (1, 1000), (6, 30), (49, 200), (196, 100), (2, 21_841)]
+"""(positions, classes)."""
+
+
+def same(one: HardRecords, other: HardRecords) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        and getattr(one, name).dtype == getattr(other, name).dtype
+        for name in ("colours_n", "palette_E", "count_nP", "code_M", "start_M")
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("classes", [2, 20])
-def test_envelope_is_the_fp32_argmax_at_every_ratio(kind: str, classes: int) -> None:
-    every = torch.arange(0, RATIO_STEPS + 1)
-    dense, global_ = logits(kind, 3, classes, seed=classes)
-    assert torch.equal(step_function(dense, global_, every), brute_force(dense, global_, every))
+def test_records_say_the_fp32_argmax_at_every_ratio(kind: str, classes: int) -> None:
+    dense, global_ = logits(kind, 6, classes, seed=classes)
+    dense_BPC, global_BC = dense.reshape(2, 3, classes), global_[:2]
+    found = HardEncoding(positions=3, classes=classes).encode(dense_BPC, global_BC)
+    assert same(found, records_by_hand(dense_BPC, global_BC))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.sampled_from(KINDS), st.integers(1, 12), st.integers(1, 40), st.integers(1, 3), st.integers(0, 2**20))
+def test_records_of_any_shape_say_the_fp32_argmax_at_every_ratio(
+    kind: str, positions: int, classes: int, crops: int, seed: int
+) -> None:
+    dense, global_ = logits(kind, crops * positions, classes, seed)
+    dense_BPC, global_BC = dense.reshape(crops, positions, classes), global_[:crops]
+    found = HardEncoding(positions=positions, classes=classes).encode(dense_BPC, global_BC)
+    assert same(found, records_by_hand(dense_BPC, global_BC))
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(st.sampled_from(KINDS), st.integers(1, 1000), st.integers(0, 2**20), st.randoms(use_true_random=False))
-def test_envelope_is_the_fp32_argmax_at_random_ratios_and_at_every_breakpoint(
-    kind: str, classes: int, seed: int, random: object
+@given(st.sampled_from(KINDS), st.sampled_from(SHAPES), st.integers(0, 2**20))
+def test_records_of_many_classes_say_the_fp32_argmax_between_and_at_changes(
+    kind: str, shape: tuple[int, int], seed: int
 ) -> None:
-    dense, global_ = logits(kind, 4, classes, seed)
-    starts = envelope(dense, global_).start_M[:200]
-    grid = torch.arange(0, RATIO_STEPS + 1, 1009)
-    steps = torch.cat([grid, starts, (starts - 1).clamp(min=0), torch.tensor([RATIO_STEPS])]).unique()
-    assert torch.equal(step_function(dense, global_, steps), brute_force(dense, global_, steps))
+    positions, classes = shape if kind not in UNCERTAIN else (3, 12)
+    dense, global_ = logits(kind, positions, classes, seed)
+    encoding = HardEncoding(positions=positions, classes=classes)
+    records = encoding.encode(dense[None], global_[:1])
+    starts = torch.from_numpy(records.start_M[:100].astype(np.int64))
+    steps = torch.cat([torch.arange(0, RATIO_STEPS + 1, 1009), starts, starts + 1, torch.tensor([RATIO_STEPS])])
+    expected = winners_at(dense, global_[:1].expand_as(dense), steps)
+    for k, winner_P in zip(steps.tolist(), expected.T, strict=True):
+        assert np.array_equal(encoding.tabulate(records, ratio_steps=k)[0, 1:], winner_P.numpy())
 
 
 def test_fused_is_two_rounded_products_and_a_rounded_sum() -> None:
@@ -117,54 +127,12 @@ def test_fused_is_two_rounded_products_and_a_rounded_sum() -> None:
         assert (fused(dense, global_, torch.full((50, 1), k)).numpy() == expected).all()
 
 
-@pytest.fixture(params=["compiled", "portable"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of doing the same."""
-    if request.param == "portable":
-        monkeypatch.setattr(hard, "kernels", lambda: None)
-    else:
-        assert hard.kernels() is not None, "the development environment has numba"
-    return str(request.param)
-
-
-def same(one: HardRecords, other: HardRecords) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        and getattr(one, name).dtype == getattr(other, name).dtype
-        for name in ("colours_n", "palette_N", "count_nP", "code_M", "start_M")
-    )
-
-
 def winners(encoding: HardEncoding, records: HardRecords, k: int) -> torch.Tensor:
     """int64 [n, 1 + P] after a way through stored bytes."""
     stored = encoding.pack(records, page=16)
     again = encoding.unpack(stored, page=16, count=len(records))
     assert same(again, records)
     return torch.from_numpy(encoding.tabulate(again, ratio_steps=k).astype(np.int64))
-
-
-SHAPES = [(1, 2), (1, 1000), (6, 30), (49, 200), (196, 100), (2, 21_841)]
-"""(positions, classes)."""
-UNCERTAIN = ("nearly equal", "denormal")
-"""Kinds of which little is certain without a look at every ratio."""
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from(KINDS), st.sampled_from(SHAPES), st.integers(1, 3), st.integers(0, 2**20))
-def test_the_compiled_encoder_gives_the_portable_ones_records(
-    kind: str, shape: tuple[int, int], crops: int, seed: int
-) -> None:
-    positions, classes = shape if kind not in UNCERTAIN else (3, 12)
-    dense, global_ = logits(kind, crops * positions, classes, seed)
-    dense_BPC, global_BC = dense.reshape(crops, positions, classes), global_[:crops]
-    encoding = HardEncoding(positions=positions, classes=classes)
-    compiled = encoding.encode(dense_BPC, global_BC)
-    assert same(compiled, encoding._encode_with_torch(dense_BPC, global_BC))
-    kernels = hard.kernels()
-    assert kernels is not None
-    assert kernels.fault(compiled, classes) is compiled.fault(classes) is None
-    for k in (0, 1, 20_000, RATIO_STEPS):
-        assert np.array_equal(kernels.table(compiled, k), compiled.table(k))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -180,14 +148,14 @@ def test_stored_targets_are_the_argmax_for_every_kind_and_shape(
     for start in records.start_M[:20].tolist():
         steps += [start, start + 1]
     for k in steps:
-        truth = brute_force(dense, global_[:1].expand(positions, -1), torch.tensor([k]))[:, 0]
+        truth = winners_at(dense, global_[:1].expand(positions, -1), torch.tensor([k]))[:, 0]
         found = winners(encoding, records, k)[0]
         assert torch.equal(found[1:], truth)
         assert found[0] == global_[0].argmax()
 
 
 @pytest.mark.parametrize("row_bytes", [0, 24, 60])
-def test_pages_decode_to_the_argmax_whatever_spills(row_bytes: int, way: str) -> None:
+def test_pages_decode_to_the_argmax_whatever_spills(row_bytes: int) -> None:
     crops, classes = 40, 30
     encoding = HardEncoding(positions=12, classes=classes, row_bytes=row_bytes)
     dense, _ = logits("normal", crops * 12, classes, seed=1)
@@ -208,7 +176,7 @@ def test_pages_decode_to_the_argmax_whatever_spills(row_bytes: int, way: str) ->
         assert torch.equal(found[:, 0], global_BC.argmax(-1))
 
 
-def test_more_changes_and_winners_than_a_byte_counts_are_exact(way: str) -> None:
+def test_more_changes_and_winners_than_a_byte_counts_are_exact() -> None:
     # 400 tangents of a parabola: line c is the highest for r near c/400, so every class wins in turn.
     classes = 400
     c = torch.arange(classes) / classes
@@ -221,7 +189,7 @@ def test_more_changes_and_winners_than_a_byte_counts_are_exact(way: str) -> None
         assert winners(encoding, records, k)[0, 1] == fused(dense_BPC, global_BC[:, None], k).argmax()
 
 
-def test_most_classes_a_palette_can_name_are_exact(way: str) -> None:
+def test_most_classes_a_palette_can_name_are_exact() -> None:
     dense, global_ = logits("normal", 2, 65_535, seed=4)
     encoding = HardEncoding(positions=2, classes=65_535)
     records = encoding.encode(dense[None], global_[:1])
@@ -230,7 +198,7 @@ def test_most_classes_a_palette_can_name_are_exact(way: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_logits_that_are_not_finite_are_refused(bad: float, way: str) -> None:
+def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
     dense = torch.zeros(2, 3, 4)
     dense[1, 2, 3] = bad
     with pytest.raises(DataError, match="not finite"):
@@ -248,7 +216,7 @@ def page_of(encoding: HardEncoding) -> tuple[HardRecords, StoredRows]:
 
 
 @pytest.mark.parametrize("row_bytes", [0, 24], ids=["in the page", "spilled"])
-def test_a_page_with_other_lengths_is_refused(row_bytes: int, way: str) -> None:
+def test_a_page_with_other_lengths_is_refused(row_bytes: int) -> None:
     encoding = HardEncoding(positions=4, classes=10, row_bytes=row_bytes)
     _, stored = page_of(encoding)
     broken = [StoredRows(stored.rows[:, :-1], stored.spill), StoredRows(stored.rows[:-1], stored.spill)]
@@ -266,9 +234,9 @@ def test_a_page_with_other_lengths_is_refused(row_bytes: int, way: str) -> None:
             encoding.unpack(stored, page=20, count=count)
 
 
-def test_a_page_may_be_exactly_full(way: str) -> None:
+def test_a_page_may_be_exactly_full() -> None:
     records = page_of(HardEncoding(positions=4, classes=10))[0].take(np.array([0]))
-    length = 24 + 1 + 4 + 2 * len(records.palette_N) + 3 * len(records.start_M)
+    length = 24 + 1 + 4 + 2 * len(records.palette_E) + 3 * len(records.start_M)
     for row_bytes, spilled in ((length, 0), (length - 1, length - 24)):
         encoding = HardEncoding(positions=4, classes=10, row_bytes=row_bytes)
         stored = encoding.pack(records, page=1)
@@ -276,7 +244,7 @@ def test_a_page_may_be_exactly_full(way: str) -> None:
         assert same(encoding.unpack(stored, page=1, count=1), records)
 
 
-def test_a_spill_holds_the_pages_in_order_and_nothing_else(way: str) -> None:
+def test_a_spill_holds_the_pages_in_order_and_nothing_else() -> None:
     encoding = HardEncoding(positions=4, classes=10, row_bytes=24)
     records, _ = page_of(encoding)
     stored = encoding.pack(records, page=5)
@@ -304,7 +272,7 @@ def test_a_spill_holds_the_pages_in_order_and_nothing_else(way: str) -> None:
             encoding.unpack(StoredRows(rows, spill), page=5, count=len(rows))
 
 
-def test_a_page_that_spills_without_need_is_refused(way: str) -> None:
+def test_a_page_that_spills_without_need_is_refused() -> None:
     encoding = HardEncoding(positions=4, classes=10)
     _, stored = page_of(encoding)
     page = stored.rows.reshape(-1)
@@ -317,7 +285,7 @@ def test_a_page_that_spills_without_need_is_refused(way: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [255, 256])
-def test_counts_and_palettes_on_the_edge_of_a_byte_round_trip(changes: int, way: str) -> None:
+def test_counts_and_palettes_on_the_edge_of_a_byte_round_trip(changes: int) -> None:
     records = HardRecords(
         np.array([changes + 1]),
         np.arange(changes + 1, dtype=np.uint16),
@@ -338,28 +306,20 @@ def test_a_damaged_page_is_refused_or_says_the_same(data: st.DataObject) -> None
     records, stored = page_of(encoding)
     rows = stored.rows.copy()
     rows.reshape(-1)[data.draw(st.integers(0, rows.size - 1))] ^= data.draw(st.integers(1, 255))
-    for kernels in (hard.kernels(), None):
-        try:
-            found = _unpacked(encoding, StoredRows(rows, stored.spill), kernels)
-        except DataError:
-            continue
-        # What is left is a record that an encoder could have written, for other logits.
-        assert not same(found, records)
-        again = encoding.pack(found, page=20)
-        assert again.rows.tobytes() == rows.tobytes()
-
-
-def _unpacked(encoding: HardEncoding, stored: StoredRows, kernels: object) -> HardRecords:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hard, "kernels", lambda: kernels)
-        return encoding.unpack(stored, page=20, count=20)
+    try:
+        found = encoding.unpack(StoredRows(rows, stored.spill), page=20, count=20)
+    except DataError:
+        return
+    # What is left is a record that an encoder could have written, for other logits.
+    assert not same(found, records)
+    assert encoding.pack(found, page=20).rows.tobytes() == rows.tobytes()
 
 
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("palette_N", lambda x, r: x.__setitem__(0, 10), "class"),
-        ("palette_N", lambda x, r: x.__setitem__(1, x[0]), "twice in a palette"),
+        ("palette_E", lambda x, r: x.__setitem__(0, 10), "class"),
+        ("palette_E", lambda x, r: x.__setitem__(1, x[0]), "twice in a palette"),
         ("code_M", lambda x, r: x.__setitem__(0, 2), "out of order"),
         ("code_M", lambda x, r: x.__setitem__(0, 0), "wins already|out of order"),
         ("start_M", lambda x, r: x.__setitem__(slice(0, 2), x[1::-1].copy()), "do not ascend"),
@@ -367,7 +327,7 @@ def _unpacked(encoding: HardEncoding, stored: StoredRows, kernels: object) -> Ha
         ("colours_n", lambda x, r: x.__setitem__(slice(None), [x[0] + 1, *x[1:-1], x[-1] - 1]), "palette"),
     ],
 )
-def test_records_that_no_encoder_writes_are_refused(name: str, change: Any, message: str, way: str) -> None:
+def test_records_that_no_encoder_writes_are_refused(name: str, change: Any, message: str) -> None:
     # One crop whose first position changes twice, and one that is like it.
     records = HardRecords(
         np.array([3, 3]),

@@ -15,8 +15,8 @@ from torch import Tensor
 from cskd_pipeline.batch import SparseTargets
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.labels import SoftEncoding, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
-from cskd_pipeline.labels.soft_encode import _leaders
+from cskd_pipeline.labels.base import FixedRows
+from cskd_pipeline.labels.soft.encode import _leaders
 from cskd_pipeline.losses import densify, global_on_palette, on_palette, soft_fidelity
 from cskd_pipeline.ratio import RATIO_STEPS
 

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.base import Encoding, FieldSpec, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, StoredRows
 from cskd_pipeline.labels.full import FullEncoding
 
 SAMPLES, BLOCK, GRID, CLASSES = 100, 32, (2, 2), 3

@@ -15,7 +15,7 @@ from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW
 from cskd_pipeline.errors import DataError, MismatchError
-from cskd_pipeline.labels.fixed_rows import FixedRows
+from cskd_pipeline.labels.base import FixedRows
 from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
 from cskd_pipeline.replay import Canary, StoredTargets, decoder, tables

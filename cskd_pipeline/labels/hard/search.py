@@ -1,10 +1,19 @@
-"""The work of `hard` on a CPU, compiled by numba; importing this module needs it (the extra "fast").
+"""The exact search for the classes that win as the ratio grows, compiled.
 
-Each public function does what its portable counterpart does: `encode` gives the records of `envelope` and
-`from_changes`, `table` that of `HardRecords`, and `fault` finds something where `HardRecords.fault` does. The
-arithmetic, and why it is exact, are in `envelope`: a class can win only if it is not behind the winners of r = 0 and
-r = 1 together, at both ends and where these two cross, and an interval of r needs no look inside if one class leads at
-both of its ends by more than rounding can bridge.
+At one grid position class c scores t[c](r) = r*d[c] + (1-r)*g[c] (CSKD, ICCV 2023, eq. 5): a line in r. A schedule's
+r is a multiple of 1/65536, so the hard target is a step function of k = 65536*r. `search` finds that function exactly
+as fp32 arithmetic defines it: for each of the 65,537 ratios the winner equals
+argmax over ALL classes of fp32(fp32(r*d) + fp32((1-r)*g)), ties to the lowest class.
+
+Why this needs few evaluations. With u = 2^-24 and M the largest magnitude among the crop's logits, the computed score
+differs from the real one by less than E = (2u + u^2) M. So a class that is ahead of all others by more than 2E in real
+arithmetic also wins in fp32. A lead is linear in r: if one class leads by more than 2E at both ends of an interval it
+does so inside, and the inside need not be evaluated. Any other interval is split, first where the lines of its two end
+winners cross, and in the end down to neighbouring ratios, each evaluated as written above. Classes with the same line
+as the winner tie with it everywhere and lose by their higher number.
+
+Few classes are candidates: a class behind the higher of two lines, those of the winners at r = 0 and at r = 1, at both
+ends and where the two cross, can win nowhere.
 """
 
 from __future__ import annotations
@@ -14,26 +23,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.labels.hard_records import (
-    MAX_CHANGES,
-    TINIEST,
-    TOLERANCE,
-    HardRecords,
-    not_finite,
-    too_many_changes,
-)
+from cskd_pipeline.errors import DataError
+from cskd_pipeline.labels.hard.records import HardRecords
 from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.runtime.accelerators import jit
+from cskd_pipeline.runtime.compiled import jit
 
-_BLOCK = 64  # classes looked at together
+MAX_CHANGES = 65_535
+"""The most changes of the winner that a position can have."""
+
+_TOLERANCE = 8 * 2.0**-24  # a lead of this share of the largest logit outlasts rounding: 4.01 / 2^24, and float64's own
+_TINIEST = 1e-40  # the same among denormal numbers
+_BLOCK = 64  # classes compared at a time
 _FEW = 16  # candidates up to which one plain loop is faster than wide instructions
 _DONE, _NOT_FINITE, _TOO_MANY = 0, 1, 2
-_STEPS = 2  # how far from an end without a certain lead to look next
+_STEPS = 2  # from an end without a certain lead to the next ratio evaluated
 _DEPTH = 128  # open intervals: two more a split, and every second split halves: at most 1 + 2 * 2 * 17
 
 
-def encode(dense_BPC: npt.NDArray[np.float32], global_BC: npt.NDArray[np.float32]) -> HardRecords:
-    """Records of contiguous fp32 logits.
+def search(dense_BPC: npt.NDArray[np.float32], global_BC: npt.NDArray[np.float32]) -> HardRecords:
+    """The records of contiguous fp32 logits.
 
     Raises:
         DataError: a logit is not finite, or a position changes its winner more than 65,535 times.
@@ -44,38 +52,17 @@ def encode(dense_BPC: npt.NDArray[np.float32], global_BC: npt.NDArray[np.float32
         colours, palette = np.empty(crops, np.int64), np.empty(room + crops, np.uint16)
         count = np.empty((crops, positions), np.uint16)
         code, start = np.empty(room, np.uint16), np.empty(room, np.uint16)
-        state, entries, changes = _envelopes(dense_BPC, global_BC, colours, palette, count, code, start)
+        state, entries, changes = _search(dense_BPC, global_BC, colours, palette, count, code, start)
         if state == _NOT_FINITE:
-            raise not_finite()
+            raise DataError("the teacher gave logits that are not finite; check its weights, or run it in fp32")
         if state == _TOO_MANY:
-            raise too_many_changes()
+            raise DataError(
+                f"the teacher's logits are equal up to rounding: more than {MAX_CHANGES:,} changes of the winner at a "
+                "position; check its weights, or use --targets full"
+            )
         if changes <= room:
             return HardRecords(colours, palette[:entries], count, code[:changes], start[:changes])
         room = changes
-
-
-def fault(records: HardRecords, classes: int) -> str | None:
-    """What no encoder could have written, or None; see `HardRecords.fault`."""
-    found = (
-        None,
-        "a class that does not exist",
-        "a class that is twice in a palette",
-        "a palette entry that is used out of order",
-        "a palette with entries that nothing uses",
-        "a change to the class that wins already",
-        "changes of a position that do not ascend",
-    )
-    number: int = _first_fault(
-        records.colours_n, records.palette_N, records.count_nP, records.code_M, records.start_M, classes
-    )
-    return found[number]
-
-
-def table(records: HardRecords, ratio_steps: int) -> npt.NDArray[np.uint16]:
-    """uint16 [n, 1 + P]; see `HardRecords.table`."""
-    filled = np.empty((len(records), 1 + records.count_nP.shape[1]), np.uint16)
-    _fill(records.colours_n, records.palette_N, records.count_nP, records.code_M, records.start_M, ratio_steps, filled)
-    return filled
 
 
 @jit
@@ -279,8 +266,8 @@ def _not_behind(
 
 
 @jit
-def _envelopes(
-    dense_BPC: Any, global_BC: Any, colours_B: Any, palette_N: Any, count_BP: Any, code_M: Any, start_M: Any
+def _search(
+    dense_BPC: Any, global_BC: Any, colours_B: Any, palette_E: Any, count_BP: Any, code_M: Any, start_M: Any
 ) -> Any:
     """Fill in the lists of all crops: state, palette entries and changes (that there are, or would be, with room)."""
     crops, positions, classes = dense_BPC.shape
@@ -299,7 +286,7 @@ def _envelopes(
         global_largest, dense_largest = _largest(global_C), _largest(dense_BPC[b].reshape(-1))
         if not (global_largest < np.inf and dense_largest < np.inf):
             return _NOT_FINITE, 0, 0
-        tolerance = max(global_largest, dense_largest) * TOLERANCE + TINIEST
+        tolerance = max(global_largest, dense_largest) * _TOLERANCE + _TINIEST
         top = 0
         for c in range(1, classes):
             if global_C[c] > global_C[top]:
@@ -307,8 +294,8 @@ def _envelopes(
         global_least = _not_above(np.float64(global_C[top]) - 2 * tolerance)
         near = _reaching(global_C, global_least, near_K)
         slot_of[top], owner_of[top] = 0, b
-        if entries < len(palette_N):
-            palette_N[entries] = top
+        if entries < len(palette_E):
+            palette_E[entries] = top
         colours = 1
         for p in range(positions):
             dense_C = dense_BPC[b, p]
@@ -332,8 +319,8 @@ def _envelopes(
                 winner = winners[i]
                 if owner_of[winner] != b:
                     slot_of[winner], owner_of[winner] = colours, b
-                    if entries + colours < len(palette_N):
-                        palette_N[entries + colours] = winner
+                    if entries + colours < len(palette_E):
+                        palette_E[entries + colours] = winner
                     colours += 1
                 if changes < len(code_M):
                     code_M[changes], start_M[changes] = slot_of[winner], starts[i]
@@ -341,53 +328,3 @@ def _envelopes(
         colours_B[b] = colours
         entries += colours
     return _DONE, entries, changes
-
-
-@jit
-def _first_fault(colours_n: Any, palette_N: Any, count_nP: Any, code_M: Any, start_M: Any, classes: int) -> int:
-    owner_of = np.full(1 << 16, -1, np.int64)
-    entry, change = 0, 0
-    for crop in range(len(colours_n)):
-        for slot in range(colours_n[crop]):
-            class_ = palette_N[entry + slot]
-            if class_ >= classes:
-                return 1
-            if owner_of[class_] == crop:
-                return 2
-            owner_of[class_] = crop
-        entry += colours_n[crop]
-        used = 1
-        for p in range(count_nP.shape[1]):
-            now, since = np.int64(0), np.int64(-1)
-            for _ in range(count_nP[crop, p]):
-                code, start = np.int64(code_M[change]), np.int64(start_M[change])
-                if code > used:
-                    return 3
-                if code == used:
-                    used += 1
-                if code == now:
-                    return 5
-                if start <= since:
-                    return 6
-                now, since = code, start
-                change += 1
-        if used != colours_n[crop]:
-            return 4
-    return 0
-
-
-@jit
-def _fill(
-    colours_n: Any, palette_N: Any, count_nP: Any, code_M: Any, start_M: Any, ratio_steps: int, table: Any
-) -> None:
-    entry, change = 0, 0
-    for crop in range(len(colours_n)):
-        table[crop, 0] = palette_N[entry]
-        for p in range(count_nP.shape[1]):
-            slot = 0
-            for _ in range(count_nP[crop, p]):
-                if start_M[change] < ratio_steps:
-                    slot = code_M[change]
-                change += 1
-            table[crop, 1 + p] = palette_N[entry + slot]
-        entry += colours_n[crop]

@@ -1,4 +1,4 @@
-"""The likeliest classes of every position and of the global output, and the mass of all others."""
+"""Soft targets: the likeliest classes per position and of the global output, and the mass of all others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.labels import soft_rows
-from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
-from cskd_pipeline.labels.fixed_rows import FixedRows
-from cskd_pipeline.labels.soft_rows import ABSENT, RANGE, SoftLayout
-from cskd_pipeline.record import Record, require_range
+from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, Records, StoredRows
+from cskd_pipeline.labels.soft import pages
+from cskd_pipeline.labels.soft.layout import ABSENT, RANGE, SoftLayout
+from cskd_pipeline.record import require_range
 
 if TYPE_CHECKING:
     import torch
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SoftEncoding(Record, Encoding):
-    """A palette of the crop's classes; per position the slots of its k likeliest, their log-probabilities, the tail.
+class SoftEncoding(Encoding):
+    """A palette of the crop's classes; per position, slots and log-probabilities of the k likeliest, and the tail.
 
-    Settings larger than the classes allow mean "all of them". What the palette cannot hold goes to the tails, the
-    class of lowest mass first.
+    Settings that exceed the number of classes mean "all of them". Classes for which the palette has no room go to the
+    tails, those of lowest mass first.
 
     Attributes:
         positions: P.
         classes: C, at most 65535.
-        k: classes kept at a position.
-        global_k: classes kept of the global output; they fill the palette first.
+        k: classes kept per position.
+        global_k: classes kept of the global output; they come first in the palette.
         bits: log-probabilities are stored in steps of 16 / 2**bits nats.
-        palette: slots of a crop's palette.
+        palette: slots in a crop's palette.
     """
 
     name: ClassVar[str] = "soft"
@@ -64,7 +63,7 @@ class SoftEncoding(Record, Encoding):
 
     @property
     def layout(self) -> SoftLayout:
-        """Which byte of a row says what."""
+        """The fields of a row that these settings lead to."""
         return SoftLayout(
             positions=self.positions,
             classes=self.classes,
@@ -76,42 +75,38 @@ class SoftEncoding(Record, Encoding):
 
     @property
     def field(self) -> FieldSpec:
-        """Field `soft`: bytes in pages of planes."""
+        """Field `soft`: pages of uint8."""
         return FieldSpec("soft", "|u1", (self.layout.row_bytes,))
 
     @property
     def table(self) -> FieldSpec:
-        """One row of bytes a crop."""
+        """The rows, uint8 [R]."""
         return self.field
 
-    def to_json(self) -> dict[str, Any]:
-        """Settings with the name."""
-        return {"name": self.name, **Record.to_json(self)}
-
     def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
-        """Rows uint8 [B, R]."""
-        from cskd_pipeline.labels.soft_encode import encode_rows
+        """Rows, uint8 [B, R]."""
+        from cskd_pipeline.labels.soft.encode import encode_rows
 
         return FixedRows(encode_rows(dense_BPC, global_BC, self.layout).cpu().numpy())
 
     def pack(self, records: Records, *, page: int) -> StoredRows:
-        """Rows as pages of planes."""
+        """The pages of `pages.pack`."""
         assert isinstance(records, FixedRows)
-        return soft_rows.pack(records.rows, self.layout, page=page)
+        return pages.pack(records.rows, self.layout, page=page)
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
-        """Rows that have been checked."""
-        return FixedRows(soft_rows.unpack(stored, self.layout, page=page, count=count))
+        """The rows in these pages, checked."""
+        return FixedRows(pages.unpack(stored, self.layout, page=page, count=count))
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[Any]:
-        """Rows as they are."""
+        """The rows as they are."""
         assert isinstance(records, FixedRows)
         return records.rows
 
     def targets(
         self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device
     ) -> Targets:
-        """Sparse targets; `cskd_pipeline.losses` says which distributions they stand for."""
+        """Sparse targets, whose distributions `cskd_pipeline.losses` defines."""
         import torch
 
         from cskd_pipeline.batch import SparseTargets, Targets

@@ -1,7 +1,7 @@
-"""Logits to soft rows, on the device of the logits.
+"""Logits to soft rows, on the logits' device.
 
-Everything is relative to the likeliest class of a position: depths (z_first - z_c) / step are exact in fp32 up to one
-rounding, on every device; the masses of tails alone pass through exp and log.
+All logarithms are relative to the likeliest class of the position. Depths (z_first - z_c) / step are exact in fp32 up
+to one rounding, on every device; only the masses of tails pass through exp and log.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.soft_rows import ABSENT, RANGE, SoftLayout
+from cskd_pipeline.labels.soft.layout import ABSENT, RANGE, SoftLayout
 
-_CELLS = {"cpu": 1 << 18}  # logits at a time: about what a processor's cache holds
+_CELLS = {"cpu": 1 << 18}  # logits at a time: about the size of a processor's cache
 _CELLS_ELSEWHERE = 1 << 26
-_MASS = float(1 << 32)  # masses are added as whole numbers of 2^-32: a sum does not depend on how it is split up
+_MASS = float(1 << 32)  # masses are summed as integers in units of 2^-32, so the sum does not depend on how it is split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Leaders:
-    """The k largest logits of N lists, in descending order (equal ones by ascending class), and all others' sum.
+    """The k largest logits of N lists in descending order (ties by ascending class), and the sum of all others.
 
     Attributes:
         class_Nk: int64.
@@ -101,7 +101,7 @@ def _leaders(logits_NC: Tensor, k: int) -> _Leaders:
 
 
 def _leaders_of(logits_NC: Tensor, k: int, *, scratch: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Whether all logits are finite, and what `_Leaders` holds of them."""
+    """Whether all logits are finite, and the fields of their `_Leaders`."""
     low, high = logits_NC.aminmax()
     logit_Nk, class_Nk = logits_NC.topk(min(k + 1, logits_NC.shape[1]), dim=1)
     # topk takes any of equal logits, in any order; a stable sort takes the lowest class first.
@@ -120,7 +120,7 @@ def _within_range(leaders: _Leaders) -> Tensor:
 def _relative(
     leaders: _Leaders, kept_Nk: Tensor, layout: SoftLayout, *, order: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Codes of tails [N], and of kept classes [N, k]: steps below the one before, in `order`; 0 where not kept."""
+    """Codes of the tails [N] and of the classes [N, k]: steps below the previous one in `order`, 0 if not kept."""
     rest = torch.cat([leaders.rest_N[:, None], leaders.logit_Nk.masked_fill(kept_Nk, -torch.inf)], 1).logsumexp(1)
     logit_Nk = leaders.logit_Nk
     if order is not None:
@@ -133,7 +133,7 @@ def _relative(
 
 
 def _gaps_last(kept_BPk: Tensor) -> Tensor:
-    """The order of each position's list that closes the gaps of classes without a slot."""
+    """The order of each position's list that moves classes without a slot to the end."""
     order = torch.arange(kept_BPk.shape[-1], device=kept_BPk.device).expand_as(kept_BPk)
     gaps = (kept_BPk[..., 1:] & ~kept_BPk[..., :-1]).any(-1).nonzero(as_tuple=True)
     sorted_ = (~kept_BPk[gaps]).to(torch.uint8).sort(dim=-1, stable=True).indices
@@ -141,7 +141,7 @@ def _gaps_last(kept_BPk: Tensor) -> Tensor:
 
 
 def _mass(leaders: _Leaders, layout: SoftLayout, kept_Nk: Tensor, class_BPk: Tensor) -> Tensor:
-    """Mass of every class over the positions that keep it, int64 [B, C + 1] in 2^-32."""
+    """int64 [B, C + 1] in units of 2^-32: mass of every class, summed over the positions that keep it."""
     crops = len(class_BPk)
     tail_N, step_Nk = _relative(leaders, kept_Nk, layout)
     weight_Nk = (step_Nk.double().cumsum(1) * -layout.step).exp() * kept_Nk
@@ -152,7 +152,7 @@ def _mass(leaders: _Leaders, layout: SoftLayout, kept_Nk: Tensor, class_BPk: Ten
 
 
 def _heaviest(mass_BC: Tensor, room_B: Tensor) -> Tensor:
-    """bool [B, C], the `room_B` classes of largest mass (equal ones by ascending class), those without mass never."""
+    """bool [B, C]: the `room_B` classes of largest mass (ties by ascending class), without those of no mass."""
     taken_BC = mass_BC > 0
     crowded = (taken_BC.sum(1) > room_B).nonzero()[:, 0]
     order = mass_BC[crowded].sort(dim=1, descending=True, stable=True).indices

@@ -12,8 +12,8 @@ from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.hard import HardEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
 
-ENCODINGS: Mapping[str, type[HardEncoding | SoftEncoding | FullEncoding]] = MappingProxyType(
-    {encoding.name: encoding for encoding in (HardEncoding, SoftEncoding, FullEncoding)}
+ENCODINGS: Mapping[str, type[Encoding]] = MappingProxyType(
+    {"hard": HardEncoding, "soft": SoftEncoding, "full": FullEncoding}
 )
 
 

@@ -1,19 +1,19 @@
-"""Hard records as pages of bytes: the lists of up to `page` crops, each list in planes of equal bytes.
+"""Hard records as pages of bytes: the lists of up to `page` crops, each list split into byte planes.
 
-A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries N and of changes
-M, flags, and the offset and length in bytes of the body in the block's spill, if it did not fit. The body is
+A page is a header, uint32 [6], and a body. The header holds the number of crops, of palette entries (E) and of changes
+(M), flags, and, if the body did not fit, its offset and length in bytes in the block's spill. The body is
 
     colours - 1   [crops]       palette entries of each crop
     count         [crops * P]   changes of each position
-    palette       [N]           high bytes only
+    palette       [E]           high bytes only
     code          [M]
-    palette       [N]           low bytes only
+    palette       [E]           low bytes only
     start         [M]           high bytes only
     start         [M]           low bytes only
 
-in uint8. Where a count or a palette of the page needs 16 bits, a flag says so and the list is two planes, low bytes
-first. Keeping like with like is what lets zstd find that most bytes of a list are small: this takes 16 to 19 %
-less than the same numbers as fixed rows (docs/decisions/0005). `docs/format.md` is the normative description.
+in uint8. If a count or a palette of the page needs 16 bits, a flag says so and the list takes two planes, low bytes
+first. With like bytes side by side, zstd finds that most of them are small: pages take 16 to 19 % less than the same
+numbers as fixed rows (docs/decisions/0005). `docs/format.md` is normative.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labels.base import StoredRows
-from cskd_pipeline.labels.hard_records import HardRecords, UInts
+from cskd_pipeline.labels.hard.records import HardRecords, UInts
 
 HEADER = 6
 WIDE_COUNTS, WIDE_CODES, SPILLED = 1, 2, 4
 UNUSED = 255
-"""What the rest of a page is filled with."""
+"""Fills the rest of a page."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ def pack(records: HardRecords, *, page: int, row_bytes: int) -> StoredRows:
         entries, changes = slice(entry_end[first], entry_end[last]), slice(change_end[first], change_end[last])
         colours, count = records.colours_n[first:last] - 1, records.count_nP[first:last].reshape(-1)
         wide_counts, wide_codes = bool(count.max() > 255), bool(colours.max() > 255)
-        palette, start = records.palette_N[entries], records.start_M[changes]
+        palette, start = records.palette_E[entries], records.start_M[changes]
         body = np.concatenate(
             [
                 *_planes(colours, wide=wide_codes),
@@ -82,7 +82,7 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
     """The records of the first `count` crops.
 
     Raises:
-        DataError: `pack` did not write these bytes, or wrote them from other numbers of crops.
+        DataError: `pack` did not write these bytes, or wrote them for another number of crops.
     """
     rows = stored.rows
     if rows.dtype != np.uint8 or rows.shape[1:] != (row_bytes,) or len(rows) % page or len(rows) < count:
@@ -100,14 +100,14 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
     return HardRecords.joined(parts)
 
 
-def _unpack_page(page: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
-    """The records of a page, and where in the spill the next one's bytes begin.
+def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
+    """The records of a page, and the offset in the spill at which the next page's bytes begin.
 
-    `spilled` is where this one's do, or -1 where that is not known.
+    `spilled` is that offset for this page, or -1 if it is not known.
     """
-    if len(page) < 4 * HEADER:
-        raise damaged(f"a page of {len(page)} bytes")
-    found, entries, changes, flags, offset, length = page[: 4 * HEADER].view("<u4").tolist()
+    if len(content) < 4 * HEADER:
+        raise damaged(f"a page of {len(content)} bytes")
+    found, entries, changes, flags, offset, length = content[: 4 * HEADER].view("<u4").tolist()
     if found != crops or flags >= 8:
         raise damaged(f"a page that claims {found} crops and flags {flags}, expected {crops} crops")
     code_bytes, count_bytes = 2 if flags & WIDE_CODES else 1, 2 if flags & WIDE_COUNTS else 1
@@ -121,7 +121,7 @@ def _unpack_page(page: Bytes, spill: Bytes, positions: int, *, crops: int, spill
         changes,
     ]
     end = sum(sizes)
-    room = page[4 * HEADER :]
+    room = content[4 * HEADER :]
     if bool(flags & SPILLED) != (end > len(room)):
         raise damaged(f"a page with flags {flags} that claims {end} bytes where {len(room)} fit")
     if flags & SPILLED:
@@ -155,7 +155,7 @@ def _unpack_page(page: Bytes, spill: Bytes, positions: int, *, crops: int, spill
 
 
 def damaged(found: str) -> DataError:
-    """The error for stored bytes that no encoder wrote."""
+    """The error for stored bytes that no encoder could have written."""
     return DataError(f"no hard targets: {found}")
 
 

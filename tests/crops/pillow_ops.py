@@ -1,4 +1,4 @@
-"""RandAugment's operations on a Pillow image, equal to timm's bit for bit ("increasing" set, bicubic)."""
+"""RandAugment's operations by Pillow, from our tables, factors and matrices: what all other ways must equal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from cskd_pipeline.crops import op_arguments
 from cskd_pipeline.crops.op_arguments import BLENDS, GEOMETRY, OPS, TABLES, Colour
-
-__all__ = ["OPS", "apply_op"]
 
 _ENHANCERS = {
     "ColorIncreasing": ImageEnhance.Color,
