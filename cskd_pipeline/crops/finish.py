@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cskd_pipeline.crops.draws import Draws
-from cskd_pipeline.crops.labels import check_partner_rows
 from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.philox import philox4x32
 from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
@@ -47,16 +46,12 @@ def finish(
     Args:
         crops_B3SS: uint8 [B, 3, S, S] on any device, see `render`.
         draws_B: `CROP_DRAW` [B].
-        partner_rows_B: int64 [B], the row of each crop's partner in the batch, its own where it is not mixed.
+        partner_rows_B: int64 [B], the row of each crop's partner in the batch, see `labels.partner_rows`.
         recipe: the recipe that made the draws; its mean and std are those of the noise.
         mean: the model's, per channel in 0..1.
         std: the model's, per channel in 0..1.
         memory: gives the result's memory on a CPU.
-
-    Raises:
-        ValueError: a row does not hold the partner.
     """
-    check_partner_rows(draws_B, partner_rows_B)
     device = crops_B3SS.device
     offset_C11 = _per_channel(mean, device)
     scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)[:, None, None]
