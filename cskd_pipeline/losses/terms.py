@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
 from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
 from cskd_pipeline.losses.distillation import hard_global, soft_global
@@ -32,8 +32,10 @@ def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperatu
 
     Raises:
         DataError: the targets hold nothing for this mode.
+        UsageError: the student lacks the head.
     """
-    assert output.dist_BC is not None
+    if output.dist_BC is None:
+        raise UsageError("the student gave no distillation logits, which the loss reads; give it a distillation head")
     if mode == "hard":
         classes_B = harden(targets).hard_global_B
         assert classes_B is not None
@@ -47,10 +49,12 @@ def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperatu
 
 def dense_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:
     """The loss of z_patch against the fused targets, fp32 [B]; arguments and errors are those of `global_term`."""
-    assert output.dense_BCHW is not None
+    if output.dense_BCHW is None:
+        raise UsageError("the student gave no dense logits, which the loss reads; give it the teacher's grid")
     if mode == "hard":
         classes_BHW = harden(targets).hard_dense_BHW
-        assert classes_BHW is not None
+        if classes_BHW is None:
+            raise DataError("the targets hold no hard classes by position; make a store with targets `hard`")
         return hard_dense(output.dense_BCHW, classes_BHW)
     global_BC, teacher_BCHW, steps = targets.logits_global_BC, targets.logits_dense_BCHW, targets.ratio_steps
     if global_BC is not None and teacher_BCHW is not None:

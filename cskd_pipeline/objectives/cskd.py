@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.losses import dense_term, global_term, harden, truth_term
-from cskd_pipeline.objectives.objective import MODES, Objective
+from cskd_pipeline.objectives.objective import MODES, Objective, missing_targets
 from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
 from cskd_pipeline.record import require_choice, require_range
 
@@ -58,7 +58,8 @@ class Cskd(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert targets is not None
+        if targets is None:
+            raise missing_targets(self.name)
         if self.mode == "hard":
             targets = harden(targets)  # once, for both terms
         global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)

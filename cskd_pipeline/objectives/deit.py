@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.losses import global_term, truth_term
-from cskd_pipeline.objectives.objective import MODES, Objective
+from cskd_pipeline.objectives.objective import MODES, Objective, missing_targets
 from cskd_pipeline.record import require_choice, require_range
 
 
@@ -51,6 +51,7 @@ class Deit(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        assert targets is not None
+        if targets is None:
+            raise missing_targets(self.name)
         global_B = global_term(output, targets, mode=self.mode, temperature=self.temperature)
         return (1 - self.alpha) * truth_term(output, labels) + self.alpha * global_B

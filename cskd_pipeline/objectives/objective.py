@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.record import Record
 
 MODES = ("hard", "soft")
@@ -40,6 +41,15 @@ class Objective(Record, abc.ABC):
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """r * 65536 of the local targets' share in epoch `epoch` (from 0) of `epochs`."""
 
+    def epoch_ratios(self, epochs: int) -> tuple[int, ...]:
+        """`ratio_steps` of every epoch."""
+        return tuple(self.ratio_steps(epoch, epochs) for epoch in range(epochs))
+
     @abc.abstractmethod
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
+
+
+def missing_targets(name: str) -> UsageError:
+    """The error of an objective that was called without the targets that it needs."""
+    return UsageError(f"objective {name} needs a teacher's targets, found none; give stored ones, or a live teacher's")
