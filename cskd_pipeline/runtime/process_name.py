@@ -16,13 +16,13 @@ _FORM = re.compile(r"([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{8}")
 
 def process_name() -> str:
     """A new name for this process, of letters, digits and dashes; every call gives another."""
-    return f"{_place()}-{os.getpid()}-{_stat(os.getpid())[1]}-{secrets.token_hex(4)}"
+    return f"{place()}-{os.getpid()}-{_stat(os.getpid())[1]}-{secrets.token_hex(4)}"
 
 
 def has_ended(name: str) -> bool:
     """Whether the process of this name has certainly ended; False where it ran in another place, or may be running."""
     match = _FORM.fullmatch(name)
-    if match is None or match[1] != _place():
+    if match is None or match[1] != place():
         return False
     pid, start = int(match[2]), int(match[3])
     try:
@@ -36,7 +36,8 @@ def has_ended(name: str) -> bool:
     return state in ("Z", "X") or (start != 0 and now not in (0, start))
 
 
-def _place() -> str:
+def place() -> str:
+    """The same for processes that see one another's numbers: on one machine, since one boot, in one namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # not Linux: the host's name must do
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())

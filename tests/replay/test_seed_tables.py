@@ -1,8 +1,9 @@
-"""Processes of a node share one decoded copy, made ahead of its use, and leave nothing behind however they end."""
+"""Ranks of a node share one decoded copy, made ahead of its use, and leave nothing behind however they end."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import json
 import multiprocessing
 import os
 import resource
@@ -13,25 +14,28 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 from made_up_labels import SAMPLES, MadeUpReader, stored_rows
 
-from cskd_pipeline.errors import DataError, RetryError
-from cskd_pipeline.replay import decode_program, decoder, shared_tables
-from cskd_pipeline.replay.decode_program import SeedTable
-from cskd_pipeline.replay.shared_tables import SharedTables
-from cskd_pipeline.replay.table_file import TableFile
-from cskd_pipeline.replay.tables import PrivateTables
+from cskd_pipeline.errors import DataError, RetryError, UsageError
+from cskd_pipeline.replay import decoding, tables
+from cskd_pipeline.replay.decoding import SeedTable
+from cskd_pipeline.replay.tables import SeedTables
 
 FORK = multiprocessing.get_context("fork")
 SAMPLES_N = np.array([99, 0, 31, 32, 5, 5])
+FIRST = 99 * 13
+"""What `SAMPLES_N[0]` has in seed 0 at ratio 0; another seed adds 2000 times its number."""
 
 
 @pytest.fixture(autouse=True)
 def made_up_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "PROGRAM", Path(__file__).with_name("made_up_labels.py"))
+    monkeypatch.setattr(decoding, "PROGRAM", Path(__file__).with_name("made_up_labels.py"))
+    monkeypatch.setattr(tables, "SMALL_BYTES", 0)
 
 
 @pytest.fixture
@@ -47,15 +51,26 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tables(reader: MadeUpReader, scratch: Path) -> Iterator[SharedTables]:
-    tables = SharedTables(reader, scratch=scratch)
-    yield tables
-    tables.close()
-    assert files(scratch) == []
+def shared(reader: MadeUpReader, scratch: Path) -> Iterator[SeedTables]:
+    made = make(reader, scratch)
+    yield made
+    made.close()
+    assert in_use(scratch) == 0 and not list(scratch.glob("*"))
 
 
-def files(scratch: Path) -> list[str]:
-    return sorted(path.name for path in scratch.glob("*/*"))
+def make(reader: MadeUpReader, scratch: Path) -> SeedTables:
+    return SeedTables(reader, ["hard", "full"], scratch=scratch)  # type: ignore[arg-type]
+
+
+def in_use(scratch: Path) -> int:
+    """How many files of the folder this process has mapped or open."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    files = {line.split()[4] for line in lines if str(scratch) in line}
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            if str(scratch) in str(link.readlink()):
+                files.add(str(link.stat().st_ino))
+    return len(files)
 
 
 def log(reader: MadeUpReader) -> list[list[str]]:
@@ -71,39 +86,148 @@ def eventually(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def is_decoding(reader: MadeUpReader, seed: int) -> bool:
+    return any(line[1] == str(seed) for line in log(reader))
+
+
 def seed_tables(*seeds: int, ratio_steps: int = 0) -> list[SeedTable]:
     return [SeedTable(seed, name, ratio_steps if name == "hard" else 0) for seed in seeds for name in ("hard", "full")]
 
 
-def test_the_process_decodes_what_this_one_would(reader: MadeUpReader, tables: SharedTables) -> None:
+def first_entry(tables: SeedTables, seed: int, ratio_steps: int = 0) -> int:
+    return int(tables.entries(SeedTable(seed, "hard", ratio_steps), SAMPLES_N)[0, 0])
+
+
+def test_the_process_decodes_what_this_one_would(
+    reader: MadeUpReader, shared: SeedTables, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = [*seed_tables(3, ratio_steps=500), SeedTable(3, "crop_crc")]
-    tables.prepare(wanted, [])
+    shared.prepare(wanted, [])
     assert str(os.getpid()) not in {process for process, *_ in log(reader)}
-    here = PrivateTables(reader)
-    here.prepare(wanted, [])
+    monkeypatch.setattr(tables, "SMALL_BYTES", 1 << 20)
+    here = make(reader, scratch)
+    here.prepare(wanted, seed_tables(4))
+    assert {line[1] for line in log(reader) if line[0] == str(os.getpid())} == {"3"}
+    everything = np.arange(SAMPLES)
     for table in wanted:
-        shared, private = tables.entries(table, SAMPLES_N), here.entries(table, SAMPLES_N)
-        expected = stored_rows(table.name, 3, SAMPLES_N) + np.array(table.ratio_steps).astype(np.uint16)
-        assert (shared == expected).all() and (private == expected).all()
-        assert shared.dtype == private.dtype and shared.flags.owndata
+        for samples in (SAMPLES_N, everything):
+            there, private = shared.entries(table, samples), here.entries(table, samples)
+            expected = stored_rows(table.name, 3, samples) + np.array(table.ratio_steps).astype(np.uint16)
+            assert (there == expected).all() and (private == expected).all()
+            assert there.dtype == private.dtype and there.flags.owndata
 
 
-def use(reader: MadeUpReader, scratch: Path, orders: Connection) -> None:
-    """A process that prepares what it is told, answers with an entry, and ends on None."""
-    tables = SharedTables(reader, scratch=scratch)
+def test_the_next_epoch_is_decoded_while_this_one_is_in_use(
+    reader: MadeUpReader, scratch: Path, shared: SeedTables
+) -> None:
+    (Path(reader.path) / "hang-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    eventually(lambda: is_decoding(reader, 2))
+    assert first_entry(shared, 1) == 2000 + FIRST, "it does not wait for seed 2"
+    with pytest.raises(UsageError, match="seed 2 is not prepared; call prepare"):
+        shared.entries(seed_tables(2)[0], SAMPLES_N)
+    (Path(reader.path) / "hang-2").unlink()
+    shared.prepare(seed_tables(2), [])
+    assert first_entry(shared, 2) == 4000 + FIRST
+    with pytest.raises(UsageError, match="seed 1 is not prepared"):
+        shared.entries(seed_tables(1)[0], SAMPLES_N)
+    assert len({process for process, *_ in log(reader)}) == 2 and len(log(reader)) == 2 * 2 * reader.header.blocks
+
+
+def test_what_was_decoded_ahead_in_vain_is_dropped(reader: MadeUpReader, shared: SeedTables) -> None:
+    (Path(reader.path) / "hang-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    shared.prepare(seed_tables(3), [])
+    assert first_entry(shared, 3) == 6000 + FIRST
+
+
+def test_tables_are_kept_while_they_serve_and_made_again_where_the_ratio_matters(
+    reader: MadeUpReader, shared: SeedTables
+) -> None:
+    for ratio_steps in (10, 20):
+        shared.prepare(seed_tables(1, ratio_steps=ratio_steps), seed_tables(1, ratio_steps=ratio_steps + 10))
+        assert first_entry(shared, 1, ratio_steps) == 2000 + FIRST + ratio_steps
+    shared.prepare(seed_tables(1, ratio_steps=30), [])
+    decoded = [name for _, _, name, block in log(reader) if block == "0"]
+    assert decoded.count("full") == 1 and decoded.count("hard") == 3
+
+
+def test_seeds_that_take_turns_are_decoded_once(reader: MadeUpReader, shared: SeedTables) -> None:
+    for seed in (1, 2, 1, 2):
+        shared.prepare([SeedTable(seed, "full")], [SeedTable(3 - seed, "full")])
+    assert sorted(seed for _, seed, _, block in log(reader) if block == "0") == ["1", "2"]
+
+
+def test_a_node_holds_the_tables_of_two_epochs(scratch: Path, shared: SeedTables) -> None:
+    for seed in range(4):
+        shared.prepare(seed_tables(seed), seed_tables(seed + 1))
+        assert in_use(scratch) == 4 and not list(scratch.iterdir()), "files have no name, not even while in use"
+
+
+def test_errors_come_through_as_they_are(reader: MadeUpReader, shared: SeedTables) -> None:
+    (Path(reader.path) / "broken-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^block 1 of seed 2 is damaged$"):
+            shared.prepare(seed_tables(2), [])
+        with pytest.raises(UsageError, match="not prepared"):
+            shared.entries(seed_tables(2)[0], SAMPLES_N)
+
+
+def test_after_the_decoding_process_is_killed_the_same_can_be_tried_again(
+    reader: MadeUpReader, shared: SeedTables
+) -> None:
+    (Path(reader.path) / "hang-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    eventually(lambda: is_decoding(reader, 2))
+    os.kill(int(log(reader)[-1][0]), signal.SIGKILL)
+    with pytest.raises(RetryError, match=r"seed 2 was killed by signal 9.*want of memory.*--scratch"):
+        shared.prepare(seed_tables(2), [])
+    (Path(reader.path) / "hang-2").unlink()
+    shared.prepare(seed_tables(2), [])
+    assert first_entry(shared, 2) == 4000 + FIRST
+
+
+def test_signals_to_the_group_do_not_reach_the_decoding_process(reader: MadeUpReader, shared: SeedTables) -> None:
+    (Path(reader.path) / "hang-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    eventually(lambda: is_decoding(reader, 2))
+    assert os.getpgid(int(log(reader)[-1][0])) != os.getpgid(0)
+
+
+def test_a_decoding_process_that_fails_is_a_bug(
+    shared: SeedTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text("import sys; sys.exit(3)")
+    monkeypatch.setattr(decoding, "PROGRAM", program)
+    with pytest.raises(RuntimeError, match="seed 1 failed"):
+        shared.prepare(seed_tables(1), [])
+
+
+def use(reader: MadeUpReader, scratch: Path, orders: Connection, rank: int, world: int, nodes: int) -> None:
+    """A rank that prepares what it is told, answers with an entry or the error, and ends on None."""
+    if world > 1:
+        meeting = f"file://{scratch.parent}/meeting"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    tables.place = lambda: f"node {rank * nodes // world}"
+    shared = make(reader, scratch)
     while (order := orders.recv()) is not None:
-        tables.prepare(*order)
-        orders.send(int(tables.entries(order[0][0], SAMPLES_N)[0, 0]))
-    tables.close()
+        try:
+            shared.prepare(*order)
+            orders.send((int(shared.entries(order[0][0], SAMPLES_N)[0, 0]), in_use(scratch)))
+        except Exception as error:
+            orders.send(error)
+    shared.close()
     os._exit(0)  # not through what pytest wants done at exit
 
 
-class User:
+class Rank:
     """Another process with tables of its own."""
 
-    def __init__(self, reader: MadeUpReader, scratch: Path) -> None:
+    def __init__(self, reader: MadeUpReader, scratch: Path, rank: int = 0, world: int = 1, nodes: int = 1) -> None:
         self.orders, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=use, args=(reader, scratch, theirs), daemon=True)
+        self.process = FORK.Process(target=use, args=(reader, scratch, theirs, rank, world, nodes), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -113,287 +237,84 @@ class User:
         assert self.process.exitcode == 0
 
 
-def test_processes_that_start_together_decode_once_and_the_last_one_deletes(
-    reader: MadeUpReader, scratch: Path
-) -> None:
-    users = [User(reader, scratch) for _ in range(3)]
-    for user in users:
-        user.orders.send((seed_tables(1), []))
-    assert {user.orders.recv() for user in users} == {2000 + 99 * 13}
-    read = [line[1:] for line in log(reader)]
-    assert len(read) == 2 * reader.header.blocks and len({tuple(line) for line in read}) == len(read)
-    kept = files(scratch)
-    assert len([name for name in kept if name.endswith(".npy")]) == 2
-    for user in users[:2]:
-        user.end()
-        assert files(scratch) == kept
-    users[2].end()
-    assert files(scratch) == []
+def all_ranks(ranks: list[Rank], *order: list[SeedTable]) -> list[Any]:
+    for rank in ranks:
+        rank.orders.send(order)
+    return [rank.orders.recv() for rank in ranks]
 
 
-def test_the_next_epoch_is_decoded_while_this_one_is_in_use(
-    reader: MadeUpReader, scratch: Path, tables: SharedTables
-) -> None:
-    first, second = seed_tables(1), seed_tables(2)
-    (Path(reader.path) / "hang-2").touch()
-    tables.prepare(first, second)
-    eventually(lambda: log(reader)[-1][1] == "2")
-    assert tables.entries(first[0], SAMPLES_N)[0, 0] == 2000 + 99 * 13, "it does not wait for seed 2"
-    (Path(reader.path) / "hang-2").unlink()
-    eventually(lambda: len([name for name in files(scratch) if name.endswith(".npy")]) == 4)
-    read = log(reader)
-    tables.prepare(second, [])
-    assert tables.entries(second[0], SAMPLES_N)[0, 0] == 4000 + 99 * 13
-    assert log(reader) == read
-    assert {name.split("-")[1] for name in files(scratch)} == {"000002"}
-
-
-def test_tables_are_kept_while_they_serve_and_made_anew_where_the_ratio_matters(
-    reader: MadeUpReader, tables: SharedTables
-) -> None:
-    for ratio_steps in (10, 20):
-        table = seed_tables(1, ratio_steps=ratio_steps)
-        tables.prepare(table, seed_tables(1, ratio_steps=ratio_steps + 10))
-        assert tables.entries(table[0], SAMPLES_N)[0, 0] == 2000 + 99 * 13 + ratio_steps
-    tables.close()
-    decoded = [name for _, _, name, block in log(reader) if block == "0"]
-    assert decoded.count("full") == 1 and decoded.count("hard") >= 2
-
-
-def test_seeds_that_take_turns_are_decoded_once(reader: MadeUpReader, tables: SharedTables) -> None:
-    for seed in (1, 2, 1, 2):
-        tables.prepare([SeedTable(seed, "full")], [SeedTable(3 - seed, "full")])
-    assert sorted(seed for _, seed, _, block in log(reader) if block == "0") == ["1", "2"]
-
-
-@pytest.mark.slow
-def test_files_do_not_grow_with_the_number_of_seeds(scratch: Path, tables: SharedTables) -> None:
-    for seed in range(6):
-        tables.prepare(seed_tables(seed), seed_tables(seed + 1))
-        assert {name.split("-")[1] for name in files(scratch)} <= {f"{seed:06d}", f"{seed + 1:06d}"}
-
-
-def test_errors_come_through_as_they_are_and_do_not_stop_others(
-    reader: MadeUpReader, scratch: Path, tables: SharedTables
-) -> None:
-    (Path(reader.path) / "broken-2").touch()
-    tables.prepare(seed_tables(1), seed_tables(2))
-    eventually(lambda: ["2", "hard", "1"] in [line[1:] for line in log(reader)])
-    name = next(name for name in files(scratch) if "-000002-hard" in name and name.endswith(".lock"))
-    other = TableFile(next(scratch.iterdir()), name.removesuffix(".lock"))
-    eventually(lambda: other.lock(shared=False))  # though the first has not noticed yet
-    other.release()
-    with pytest.raises(DataError, match=r"^block 1 of seed 2 is damaged$"):
-        tables.prepare(seed_tables(2), [])
-
-
-def test_after_the_decoding_process_is_killed_the_same_can_be_tried_again(
-    reader: MadeUpReader, scratch: Path, tables: SharedTables
-) -> None:
-    (Path(reader.path) / "hang-2").touch()
-    tables.prepare(seed_tables(1), seed_tables(2))
-    eventually(lambda: log(reader)[-1][1] == "2")
-    os.kill(int(log(reader)[-1][0]), signal.SIGKILL)
-    with pytest.raises(RetryError, match=r"seed 2 was killed by signal 9.*--label-memory low"):
-        tables.prepare(seed_tables(2), [])
-    assert not [name for name in files(scratch) if "-000002-" in name]
-    (Path(reader.path) / "hang-2").unlink()
-    tables.prepare(seed_tables(2), [])
-    assert tables.entries(seed_tables(2)[0], SAMPLES_N)[0, 0] == 4000 + 99 * 13
-
-
-def test_signals_to_the_group_do_not_reach_the_decoding_process(reader: MadeUpReader, tables: SharedTables) -> None:
-    (Path(reader.path) / "hang-2").touch()
-    tables.prepare(seed_tables(1), seed_tables(2))
-    eventually(lambda: log(reader)[-1][1] == "2")
-    assert os.getpgid(int(log(reader)[-1][0])) != os.getpgid(0)
-
-
-def test_a_decoding_process_that_fails_is_a_bug(
-    tables: SharedTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "broken.py"
-    program.write_text("import sys; sys.exit(3)")
-    monkeypatch.setattr(decoder, "PROGRAM", program)
-    with pytest.raises(RuntimeError, match="seed 1 failed"):
-        tables.prepare(seed_tables(1), [])
-
-
-def test_what_a_killed_process_leaves_is_replaced_and_removed(
-    reader: MadeUpReader, scratch: Path, tables: SharedTables
-) -> None:
-    user = User(reader, scratch)
-    (Path(reader.path) / "hang-2").touch()
-    user.orders.send((seed_tables(1), seed_tables(2)))
-    user.orders.recv()
-    eventually(lambda: log(reader)[-1][1] == "2")
-    assert user.process.pid is not None
-    os.kill(user.process.pid, signal.SIGKILL)
-    user.process.join()
-    left = files(scratch)
-    assert [name for name in left if name.endswith(".partial")] and [name for name in left if name.endswith(".npy")]
-    # The process that decoded for it ends too, though it hangs: nothing of seed 2 stays locked.
-    tables.prepare(seed_tables(1), [])
-    eventually(lambda: not (tables.prepare(seed_tables(1), []), [n for n in files(scratch) if "-000002-" in n])[1])
-    decoders = {process for process, seed, *_ in log(reader) if seed == "1"}
-    assert len(decoders) == 2, "a table that nobody holds is not trusted, but made again"
-    assert tables.entries(seed_tables(1)[0], SAMPLES_N)[0, 0] == 2000 + 99 * 13
-
-
-def test_only_what_nobody_holds_is_swept(reader: MadeUpReader, scratch: Path, tables: SharedTables) -> None:
-    folder = scratch / f"cskd-{os.getuid()}"
-    folder.mkdir(parents=True, mode=0o700)
-    for name in ("old-1-hard.npy", "old-1-hard.lock", "old-2-hard.partial", "old-3-hard.lock"):
-        (folder / name).write_bytes(b"x" * 50)
-    held = TableFile(folder, "held")
-    held.path.touch()
-    assert held.lock(shared=True)
-    tables.prepare(seed_tables(1), [])
-    assert {name.split("-")[1] for name in files(scratch) if not name.startswith("held")} == {"000001"}
-    assert held.path.exists()
-    tables.close()
-    assert files(scratch) == ["held.lock", "held.npy"]
-    held.release()
-
-
-def test_leftovers_of_a_user_that_died_a_moment_ago_are_not_used(
-    scratch: Path, tables: SharedTables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = seed_tables(1)
-    tables.prepare(wanted, [])
-    left = list(scratch.glob("*/*.npy"))
-    tables.close()
-    for path in left:
-        np.save(path, np.zeros((SAMPLES, 5), np.uint16))
-        path.with_suffix(".partial").touch()
-    monkeypatch.setattr(shared_tables, "sweep", lambda folder: None)
-    tables.prepare(wanted, [])
-    assert tables.entries(wanted[0], SAMPLES_N)[0, 0] == 2000 + 99 * 13
-
-
-def test_names_tell_stores_settings_seeds_and_ratios_apart(
-    reader: MadeUpReader, scratch: Path, tables: SharedTables
-) -> None:
-    tables.prepare([*seed_tables(1, ratio_steps=3), *seed_tables(2, ratio_steps=4)], [])
-    other = SharedTables(MadeUpReader(Path(reader.path), digest="another"), scratch=scratch)
-    other.prepare([SeedTable(1, "hard", 3)], [])
-    names = [name.removesuffix(".npy") for name in files(scratch) if name.endswith(".npy")]
-    assert len(names) == 5
-    digests = {name.split("-")[0] for name in names}
-    assert len(digests) == 3 and all(len(digest) == 16 for digest in digests)
-    assert {name.split("-", 1)[1] for name in names} == {
-        "000001-hard-00003",
-        "000001-full-00000",
-        "000002-hard-00004",
-        "000002-full-00000",
-    }
-    other.close()
-
-
-def test_tables_survive_the_loss_of_the_folder(scratch: Path, tables: SharedTables) -> None:
-    tables.prepare(seed_tables(1), [])
-    for path in list(scratch.glob("*/*")):
-        path.unlink()
-    next(scratch.iterdir()).rmdir()
-    tables.prepare([*seed_tables(1), *seed_tables(2)], [])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_seed_is_decoded_once_on_each_node(reader: MadeUpReader, scratch: Path, nodes: int) -> None:
+    ranks = [Rank(reader, scratch, rank, 4, nodes) for rank in range(4)]
     for seed in (1, 2):
-        assert tables.entries(SeedTable(seed, "hard"), SAMPLES_N)[0, 0] == seed * 2000 + 99 * 13
+        found = all_ranks(ranks, seed_tables(seed), seed_tables(seed + 1))
+        assert found == [(2000 * seed + FIRST, 4)] * 4
+        assert not list(scratch.iterdir())
+    read = [line for line in log(reader) if line[1] in "12"]
+    assert len(read) == 2 * 2 * reader.header.blocks * nodes
+    for rank in ranks:
+        rank.end()
 
 
-def test_forked_workers_keep_neither_locks_nor_memory(scratch: Path, tables: SharedTables) -> None:
-    tables.prepare(seed_tables(1), [])
-    path = next(scratch.glob("*/*-hard-*.npy"))
-    with path.open("rb") as mapped:  # as a worker that was forked from a user has it
-        stay, leave = FORK.Pipe()
-        worker = FORK.Process(target=stay.recv, daemon=True)
-        worker.start()
-        tables.close()
-        assert files(scratch) == [] and os.fstat(mapped.fileno()).st_size == 0
-        leave.send(None)
-        worker.join()
+def test_an_error_of_one_node_is_raised_on_all(reader: MadeUpReader, scratch: Path, tmp_path: Path) -> None:
+    elsewhere = MadeUpReader(tmp_path)
+    (tmp_path / "broken-2").touch()
+    ranks = [Rank(reader, scratch, 0, 2, 2), Rank(elsewhere, scratch, 1, 2, 2)]
+    assert all_ranks(ranks, seed_tables(1), seed_tables(2)) == [(2000 + FIRST, 4)] * 2
+    errors = all_ranks(ranks, seed_tables(2), [])
+    assert {type(error) for error in errors} == {DataError}
+    assert {str(error) for error in errors} == {"block 1 of seed 2 is damaged"}
+    (tmp_path / "broken-2").unlink()
+    assert all_ranks(ranks, seed_tables(2), []) == [(4000 + FIRST, 2)] * 2
+    for rank in ranks:
+        rank.end()
 
 
-def test_a_full_disk_is_an_error_that_says_what_to_do(reader: MadeUpReader, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_killed_run(reader: MadeUpReader, scratch: Path) -> None:
+    rank = Rank(reader, scratch)
+    (Path(reader.path) / "hang-2").touch()
+    assert all_ranks([rank], seed_tables(1), seed_tables(2)) == [(2000 + FIRST, 4)]
+    eventually(lambda: is_decoding(reader, 2))
+    assert rank.process.pid is not None
+    os.kill(rank.process.pid, signal.SIGKILL)
+    rank.process.join()
+    assert not list(scratch.iterdir())
+    (Path(reader.path) / "hang-2").unlink()
+    decoder = Path("/proc", log(reader)[-1][0])
+    eventually(lambda: not decoder.exists() or ") Z " in (decoder / "stat").read_text())
+    assert len([line for line in log(reader) if line[1] == "2"]) == 1, "it ends with the run it works for"
+
+
+def test_forked_workers_keep_no_tables(reader: MadeUpReader, scratch: Path, shared: SeedTables) -> None:
+    (Path(reader.path) / "hang-2").touch()
+    shared.prepare(seed_tables(1), seed_tables(2))
+    ours, theirs = FORK.Pipe()
+    worker = FORK.Process(target=lambda: theirs.send(in_use(scratch)), daemon=True)
+    worker.start()
+    assert ours.recv() == 0
+    worker.join()
+    assert in_use(scratch) == 4
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(
+    reader: MadeUpReader, shared: SeedTables, scratch: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
     try:
-        with pytest.raises(RetryError, match=r"cannot write the table .*File too large.*--scratch.*--label-memory low"):
-            decode_program.write_table(reader, SeedTable(1, "hard"), tmp_path / "table")
+        with pytest.raises(RetryError, match=r"cannot write decoded labels to .*scratch \(File too large\).*--scratch"):
+            shared.prepare(seed_tables(1), [])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_deciding_between_users_is_left_to_locks(tmp_path: Path) -> None:
-    first, second = TableFile(tmp_path, "table"), TableFile(tmp_path, "table")
-    assert first.lock(shared=False)
-    assert not second.lock(shared=False) and not second.lock(shared=True)
-    fcntl.flock(first.descriptor, fcntl.LOCK_SH)  # as the decoding process does when the table is there
-    assert not second.lock(shared=False) and second.lock(shared=True)
-    assert second.open() is None, "locked, but never decoded"
-    first.release()
-    assert list(tmp_path.iterdir()), "the second still holds it"
-    second.release()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_lock_file_deleted_at_the_last_moment_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = TableFile(tmp_path, "table"), TableFile(tmp_path, "table")
-    assert first.lock(shared=False)
-    flock, calls = fcntl.flock, []
-
-    def deleted_first(descriptor: int, how: int) -> None:
-        calls.append(how)
-        if len(calls) == 1:  # between the second's opening and locking
-            first.delete()
-            flock(first.descriptor, fcntl.LOCK_UN)
-        flock(descriptor, how)
-
-    monkeypatch.setattr(fcntl, "flock", deleted_first)
-    assert second.lock(shared=False) and len(calls) > 1
-    assert not TableFile(tmp_path, "table").lock(shared=True)
-    second.release()
-    first.unlock()
-
-
-def test_workers_forked_from_one_user_do_not_keep_the_next_from_deleting(tmp_path: Path) -> None:
-    first, second = TableFile(tmp_path, "table"), TableFile(tmp_path, "table")
-    assert first.lock(shared=True) and second.lock(shared=True)
-    stay, leave = FORK.Pipe()
-    worker = FORK.Process(target=stay.recv, daemon=True)
-    worker.start()
-    first.unlock()
-    second.release()
-    assert not list(tmp_path.iterdir())
-    leave.send(None)
-    worker.join()
-
-
-def test_a_lock_taken_in_passing_is_not_kept(
-    scratch: Path, tables: SharedTables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = TableFile.lock
-
-    def busy(file: TableFile, *, shared: bool) -> bool:
-        """As if another process were looking at seed 2 whenever this one asks for it."""
-        return lock(file, shared=shared) and (shared or "-000002-" not in file.name or file.unlock() is not None)
-
-    tables.prepare(seed_tables(1), [])
-    monkeypatch.setattr(TableFile, "lock", busy)
-    tables.prepare(seed_tables(1), seed_tables(2))
-    monkeypatch.undo()
-    assert all(
-        TableFile(next(scratch.iterdir()), path.stem).lock(shared=False) for path in scratch.glob("*/*-000002-*")
-    )
+    with Path("/dev/full").open("wb") as full:
+        job = {"store": reader.path, "folder": "scratch", "parent": os.getpid(), "descriptors": [full.fileno()]}
+        job["tables"] = [{"seed": 1, "name": "hard", "ratio_steps": 0}]
+        program = [sys.executable, "-P", str(decoding.PROGRAM), json.dumps(job)]
+        said = subprocess.run(program, pass_fds=[full.fileno()], check=True, capture_output=True).stdout
+    outcome = json.loads(said)
+    assert outcome["error"] == "RetryError" and "to scratch (No space left on device); make room" in outcome["message"]
 
 
 def test_the_decoding_process_imports_no_torch() -> None:
-    program = Path(decode_program.__file__)
-    code = f"import runpy, sys; runpy.run_path({str(program)!r}); sys.exit('torch' in sys.modules)"
+    code = f"import runpy, sys; runpy.run_path({decoding.__file__!r}); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
-
-
-def test_tables_are_whole(reader: MadeUpReader, tables: SharedTables) -> None:
-    tables.prepare(seed_tables(4), [])
-    everything = np.arange(SAMPLES)
-    for table in seed_tables(4):
-        assert (tables.entries(table, everything) == stored_rows(table.name, 4, everything)).all()
