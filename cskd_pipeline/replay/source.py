@@ -16,8 +16,7 @@ from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.loading.loader import CropLoader
 from cskd_pipeline.loading.order import Batch, EpochOrder
-from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.record import require_range
+from cskd_pipeline.losses.fusion import require_ratio_steps
 from cskd_pipeline.runtime.ahead import ahead
 
 
@@ -98,7 +97,7 @@ class ReplaySource:
             )
 
         for epoch, ratio_steps in enumerate(self.schedule):
-            require_range(f"r * {RATIO_STEPS} of epoch {epoch}", ratio_steps, low=0, high=RATIO_STEPS, whole=True)
+            require_ratio_steps(ratio_steps, of=f"epoch {epoch}")
         if self.order.total != len(self.loader.index) or self.order.recipe != self.loader.recipe:
             raise MismatchError(
                 f"the order is over {self.order.total} samples with recipe {self.order.recipe}, the loader over "

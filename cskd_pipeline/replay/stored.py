@@ -16,6 +16,7 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.losses.fusion import require_ratio_steps
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.decoding import CROP_CRC, SeedTable, table_spec
 from cskd_pipeline.replay.tables import SeedTables
@@ -96,7 +97,9 @@ class StoredTargets:
         Raises:
             DataError: a block is missing or damaged.
             RetryError: there is no room for the tables, or their decoding was killed.
+            UsageError: a ratio is no whole number from 0 to 65536.
         """
+        require_ratio_steps(ratio_steps, of="the epoch")
         self._ratio_steps = None
         self._tables.prepare(self._of_epoch(seeds, ratio_steps), self._of_epoch(*upcoming) if upcoming else [])
         self._ratio_steps = ratio_steps

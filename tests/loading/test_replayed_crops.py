@@ -255,7 +255,7 @@ def test_a_schedule_of_what_is_no_ratio_is_refused(index: SampleIndex, ratio_ste
     order = EpochOrder(RECIPE, (0,), len(index), batch=20)
     mean, std = IMAGENET
     loader = CropLoader(index, RECIPE, workers=0)
-    with pytest.raises(UsageError, match=rf"r \* 65536 of epoch 1 must be .*{said}"):
+    with pytest.raises(UsageError, match=rf"r \* 65536\) of epoch 1 must be .*{said}"):
         ReplaySource(order, loader, NoTargets(), (65536, ratio_steps), mean, std, torch.device("cpu"))
 
 

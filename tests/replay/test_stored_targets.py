@@ -156,6 +156,8 @@ def test_targets_before_their_epoch_is_prepared_are_a_slip_of_the_caller(reader:
     stored = StoredTargets(reader, needs=BOTH, canary=Canary(0))
     with pytest.raises(UsageError, match="no epoch is prepared; call prepare"):
         stored.targets(crops([1], [1]), device=CPU)
+    with pytest.raises(UsageError, match=r"of the epoch must be a whole number, found 0\.5"):
+        stored.prepare([1], ratio_steps=0.5)  # type: ignore[arg-type]
     stored.prepare([1], ratio_steps=0)
     with pytest.raises(UsageError, match="seed 2 is not prepared"):
         stored.targets(crops([2], [1]), device=CPU)
