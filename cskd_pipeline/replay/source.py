@@ -95,7 +95,6 @@ class ReplaySource:
                 f"accumulation steps with mix partners kept together; use a multiple of "
                 f"{self.world * self.accumulation * pair}"
             )
-
         for epoch, ratio_steps in enumerate(self.schedule):
             require_ratio_steps(ratio_steps, of=f"epoch {epoch}")
         if self.order.total != len(self.loader.index) or self.order.recipe != self.loader.recipe:
