@@ -18,7 +18,7 @@ from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, Records, SoftEncoding, encodings_to_json
 from cskd_pipeline.losses.palette import densify, global_on_palette, on_palette
 from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.replay.decode_program import SeedTable, table_blocks
+from cskd_pipeline.replay.decoding import SeedTable, table_blocks
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter, default_block
 
 SEED = 0

@@ -198,8 +198,7 @@ class Steps:
         self.mean, self.std = normalisation(student.model)
         self.learner = Learner(student, objective, config, updates_per_epoch=1000, device=self.device)
         self.learner.student.train()
-        self.ratio_steps = objective.ratio_steps(1, 2)
-        provider.prepare([0], ratio_steps=self.ratio_steps)
+        provider.prepare([0], ratio_steps=objective.ratio_steps(1, 2))
         self.crops = itertools.cycle(batches)
         self.done = 0
 
@@ -215,7 +214,7 @@ class Steps:
         yield TrainBatch(
             pixels_B3SS=batch.pixels(recipe, mean=self.mean, std=self.std, device=self.device),
             labels=batch.labels(recipe, device=self.device),
-            targets=self.provider.targets(batch, ratio_steps=self.ratio_steps, device=self.device),
+            targets=self.provider.targets(batch, device=self.device),
         )
 
     def teacher_alone(self) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 from cskd_pipeline.crops import finish_kernels
 from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.finish_kernels import DOMAIN_NOISE
-from cskd_pipeline.crops.labels import check_partner_rows
 from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.philox import philox4x32
 from cskd_pipeline.crops.quantiles import NORMAL_BITS, NORMAL_ONE, normal_table
@@ -46,16 +45,12 @@ def finish(
     Args:
         crops_B3SS: uint8 [B, 3, S, S] on any device, see `render`.
         draws_B: `CROP_DRAW` [B].
-        partner_rows_B: int64 [B], the row of each crop's partner in the batch; its own row if it is not mixed.
+        partner_rows_B: int64 [B], the row of each crop's partner in the batch, see `labels.partner_rows`.
         recipe: the recipe that made the draws; its mean and std are those of the noise.
         mean: the model's, per channel in 0..1.
         std: the model's, per channel in 0..1.
         memory: provides the memory of the result on a CPU.
-
-    Raises:
-        ValueError: a row does not hold the crop's partner.
     """
-    check_partner_rows(draws_B, partner_rows_B)
     offset_C11 = _per_channel(mean, crops_B3SS.device)
     scale_C11 = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=crops_B3SS.device)[:, None, None]
     if crops_B3SS.device.type != "cpu":

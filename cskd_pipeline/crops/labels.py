@@ -10,34 +10,25 @@ from cskd_pipeline.batch import MixedLabels
 from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.mixing import LAM_ONE
 from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.errors import UsageError
 
 
 def partner_rows(draws_B: Draws) -> NDArray[np.int64]:
     """int64 [B], the row of each crop's mix partner in the batch; its own row if it is not mixed.
 
     Raises:
-        ValueError: a partner is not in the batch.
+        UsageError: a partner is not in the batch.
     """
     row_of = {crop: row for row, crop in enumerate(zip(*_pairs(draws_B, "sample"), strict=True))}
     try:
         rows = [row_of[crop] for crop in zip(*_pairs(draws_B, "partner"), strict=True)]
     except KeyError as missing:
         seed, sample = missing.args[0]
-        raise ValueError(f"the batch lacks sample {sample} of seed {seed}, a mix partner of one in it") from None
+        raise UsageError(
+            f"the batch lacks sample {sample} of seed {seed}, a mix partner of one in it; keep partners together, as "
+            "EpochOrder and block_batches do"
+        ) from None
     return np.array(rows, np.int64)
-
-
-def check_partner_rows(draws_B: Draws, partner_rows_B: NDArray[np.int64]) -> None:
-    """Raise ValueError unless each row holds the crop's partner."""
-    found_B = draws_B[partner_rows_B]
-    wrong = np.flatnonzero((found_B["sample"] != draws_B["partner"]) | (found_B["seed"] != draws_B["seed"]))
-    if len(wrong):
-        row = wrong[0]
-        raise ValueError(
-            f"row {row} (seed {draws_B['seed'][row]}, sample {draws_B['sample'][row]}) is mixed with sample "
-            f"{draws_B['partner'][row]}, but its partner row {partner_rows_B[row]} holds "
-            f"seed {found_B['seed'][row]}, sample {found_B['sample'][row]}"
-        )
 
 
 def mixed_labels(
@@ -51,15 +42,11 @@ def mixed_labels(
 
     Args:
         labels_B: integers [B], the class of each sample.
-        partner_rows_B: int64 [B], the row of each crop's partner in the batch.
+        partner_rows_B: int64 [B], see `partner_rows`.
         draws_B: `CROP_DRAW` [B].
         recipe: the recipe that made the draws.
         device: where to put the labels.
-
-    Raises:
-        ValueError: a row does not hold the partner.
     """
-    check_partner_rows(draws_B, partner_rows_B)
     first_B = torch.tensor(labels_B.astype(np.int64))
     weight_B = torch.tensor(draws_B["lam"].astype(np.float32) / np.float32(LAM_ONE))
     return MixedLabels(

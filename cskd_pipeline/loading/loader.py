@@ -30,7 +30,12 @@ _DRAWN_AT_ONCE = 4096
 
 
 class CropLoader:
-    """Loads batches in the order asked for. Workers live until the loader is closed and serve one `load` at a time."""
+    """Loads batches in the order asked for. Workers live until the loader is closed and serve one `load` at a time.
+
+    Attributes:
+        index: the images.
+        recipe: the crops.
+    """
 
     def __init__(
         self,
@@ -52,7 +57,8 @@ class CropLoader:
             pin_memory: put batches in page-locked memory, for a GPU.
             ahead: an image's crops in so many successive batches are made together.
         """
-        self._index, self._recipe, self._workers, self._ahead = index, recipe, workers, ahead
+        self.index, self.recipe = index, recipe
+        self._workers, self._ahead = workers, ahead
         self._augment = augment
         self._start_method = start_method(index) if workers else None
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
@@ -69,7 +75,7 @@ class CropLoader:
             DataError: an image cannot be read or decoded; names it.
             RetryError: a worker process was killed, or object storage refuses or is out of reach.
         """
-        draws = _drawn(iter(batches), self._recipe, self._index)
+        draws = _drawn(iter(batches), self.recipe, self.index)
         first = next(draws, None)
         if first is None:
             return iter(())
@@ -102,18 +108,18 @@ class CropLoader:
     def _start(self, *, batch: int) -> _Started:
         if self._workers and self._augment:
             op_kernels.load()  # once for all workers, where they are forked
-        slots = Slots(batch=batch, size=self._recipe.size, workers=self._workers)
-        maker = CropMaker(self._index, self._recipe, slots, augment=self._augment)
+        slots = Slots(batch=batch, size=self.recipe.size, workers=self._workers)
+        maker = CropMaker(self.index, self.recipe, slots, augment=self._augment)
         return _Started(Workers(maker, self._workers, method=self._start_method), slots)
 
     def _begin(self, draws_B: Draws) -> CropBatch:
         """A batch without its pixels and their checksums."""
-        size = self._recipe.size
+        size = self.recipe.size
         return CropBatch(
             crops_B3SS=self._pixels.empty((len(draws_B), 3, size, size), torch.uint8),
             draws_B=draws_B,
             partner_rows_B=partner_rows(draws_B),
-            labels_B=np.asarray(self._index.labels[draws_B["sample"]], np.int64),
+            labels_B=np.asarray(self.index.labels[draws_B["sample"]], np.int64),
             crc_B=np.empty(len(draws_B), np.uint32) if self._augment else None,
             augmented=self._augment,
             memory=self._finished,

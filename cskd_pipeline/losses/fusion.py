@@ -7,11 +7,21 @@ from torch import Tensor
 from cskd_pipeline.batch import Targets
 from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.ratio import RATIO_STEPS, fused
+from cskd_pipeline.record import require_range
+
+
+def require_ratio_steps(ratio_steps: int, *, of: str = "the schedule") -> None:
+    """Raise UsageError unless `ratio_steps` is a whole number from 0 to 65536."""
+    require_range(f"ratio_steps (r * {RATIO_STEPS}) of {of}", ratio_steps, low=0, high=RATIO_STEPS, whole=True)
 
 
 def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:
-    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536; see `fused`."""
-    assert 0 <= ratio_steps <= RATIO_STEPS, ratio_steps
+    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536; see `fused`.
+
+    Raises:
+        UsageError: `ratio_steps` is no whole number from 0 to 65536.
+    """
+    require_ratio_steps(ratio_steps)
     return fused(dense_BCHW.float(), global_BC.float()[:, :, None, None], ratio_steps)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.batch import SparseTargets
+from cskd_pipeline.losses.fusion import require_ratio_steps
 from cskd_pipeline.ratio import fused
 
 TAIL_POWER = 0.55
@@ -44,7 +45,12 @@ class PaletteLogs:
 
 
 def on_palette(sparse: SparseTargets, *, ratio_steps: int) -> PaletteLogs:
-    """t = r*d + (1 - r)*g at all P positions, with r = ratio_steps / 65536."""
+    """t = r*d + (1 - r)*g at all P positions, with r = ratio_steps / 65536.
+
+    Raises:
+        UsageError: `ratio_steps` is no whole number from 0 to 65536.
+    """
+    require_ratio_steps(ratio_steps)
     shared = global_on_palette(sparse)
     dense = _dense_on_palette(sparse, shared)
     return dataclasses.replace(

@@ -74,6 +74,7 @@ class ReplayLoader:
 
         Raises:
             UsageError: the numbers do not fit together.
+            MismatchError: the provider's targets are of other images, another recipe or other seeds.
         """
         counts = {"batch-size": batch_size, "epochs": epochs, "repeats": repeats, "accumulation": accumulation}
         for name, value in counts.items():
@@ -108,6 +109,7 @@ class ReplayLoader:
             order=order,
             loader=self._crops,
             provider=provider,
+            schedule=objective.epoch_ratios(epochs),
             mean=mean,
             std=std,
             device=device,
@@ -149,20 +151,12 @@ class ReplayLoader:
             DataError: an image cannot be read, labels are damaged, or crops are not those that the labels were made of.
             RetryError: a worker was killed, or storage refuses.
         """
-        yield from self.batches(self.epoch, start=0)
+        yield from self.batches(self.epoch)
 
-    def batches(
-        self, epoch: int, *, start: int, ratio_steps: int | None = None, next_ratio_steps: int | None = None
-    ) -> Iterator[TrainBatch]:
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[TrainBatch]:
         """The batches of an epoch from number `start` on, for a run that is resumed in the middle."""
         self.set_epoch(epoch)
-        last = epoch + 1 == self.epochs
-        return self._source.batches(
-            epoch,
-            start=start,
-            ratio_steps=self._objective.ratio_steps(epoch, self.epochs),
-            next_ratio_steps=None if last else self._objective.ratio_steps(epoch + 1, self.epochs),
-        )
+        return self._source.batches(epoch, start=start)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +13,15 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.batch import CropBatch
-from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.data import SampleIndex
+from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.losses.fusion import require_ratio_steps
 from cskd_pipeline.replay.canary import Canary
-from cskd_pipeline.replay.decode_program import CROP_CRC, LabelReader, SeedTable
-from cskd_pipeline.replay.tables import LabelMemory, label_tables
+from cskd_pipeline.replay.decoding import CROP_CRC, SeedTable, table_spec
+from cskd_pipeline.replay.tables import SeedTables
+from cskd_pipeline.seeds import format_seeds
+from cskd_pipeline.store import StoreReader
 
 SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft")}
 """The encodings that serve a kind of targets, the best first: the exact one, then the smaller one."""
@@ -25,13 +31,7 @@ class StoredTargets:
     """The targets of a store's complete seeds; checks the pixels they belong to as it goes."""
 
     def __init__(
-        self,
-        store: LabelReader,
-        *,
-        needs: frozenset[str],
-        canary: Canary,
-        memory: LabelMemory = "tables",
-        scratch: Path | None = None,
+        self, store: StoreReader, *, needs: frozenset[str], canary: Canary, scratch: Path | None = None
     ) -> None:
         """Serve from `store`.
 
@@ -39,16 +39,15 @@ class StoredTargets:
             store: opened for reading.
             needs: kinds of targets: "hard", "soft", both or none.
             canary: compares crops with the store's checksums.
-            memory: "tables" decodes whole seeds ahead; "low" reads what each batch needs, slowly.
-            scratch: folder for tables that processes share; None to find one.
+            scratch: folder for the tables that the ranks of a node share; None to find one.
 
         Raises:
             MismatchError: the store's encodings do not hold what is needed.
         """
         self._store, self._canary = store, canary
         self._names = _serving(store, needs)
-        self._tables = label_tables(store, [*self._names, CROP_CRC.name], memory=memory, scratch=scratch)
-        self._ratio_steps = -1
+        self._tables = SeedTables(store, [*self._names, CROP_CRC.name], scratch=scratch)
+        self._ratio_steps: int | None = None
         self._first = False
 
     def __enter__(self) -> Self:
@@ -68,32 +67,65 @@ class StoredTargets:
         """(H, W)."""
         return self._store.header.grid
 
+    def require(self, index: SampleIndex, recipe: CropRecipe, seeds: Sequence[int]) -> None:
+        """Raise MismatchError unless the store is of these images and this recipe, with these seeds complete."""
+        header = self._store.header
+        stored = {name: header.data[name] for name in ("samples", "classes", "digest")}
+        stored |= CropRecipe.from_json(header.recipe).to_json()
+        found = {"samples": len(index), "classes": len(index.classes), "digest": index.digest}
+        found |= recipe.to_json()
+        wrong = [
+            f"{name} is {stored[name]} there, {found[name]} here" for name in stored if stored[name] != found[name]
+        ]
+        if wrong:
+            raise MismatchError(
+                f"the labels of {self._store.path} belong to other crops: {'; '.join(wrong)}; use the data and the "
+                "recipe that the store names"
+            )
+        missing = sorted({*seeds} - {*self._store.complete_seeds()})
+        if missing:
+            raise MismatchError(
+                f"seeds {format_seeds(missing)} are not complete in {self._store.path}; make them with "
+                "`cskd-pipeline precompute`, or use others"
+            )
+
     def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
         """Have these seeds decoded for an epoch, forget the others, and have `upcoming` decoded in the background.
+
+        All ranks of a run call it at the same time.
 
         Raises:
             DataError: a block is missing or damaged.
             RetryError: there is no room for the tables, or their decoding was killed.
+            UsageError: a ratio is no whole number from 0 to 65536.
         """
+        require_ratio_steps(ratio_steps, of="the epoch")
+        self._ratio_steps = None
         self._tables.prepare(self._of_epoch(seeds, ratio_steps), self._of_epoch(*upcoming) if upcoming else [])
         self._ratio_steps = ratio_steps
         self._first = True
 
-    def targets(self, batch: CropBatch, *, ratio_steps: int, device: torch.device) -> Targets | None:
+    def targets(self, batch: CropBatch, *, device: torch.device) -> Targets | None:
         """The targets of the batch's crops on `device`; None where no kind is needed.
 
         Raises:
             DataError: a checked crop is not the one that the store was made of.
+            UsageError: the batch shows a seed that was not prepared.
         """
-        assert ratio_steps == self._ratio_steps, "prepare comes before targets"
+        if self._ratio_steps is None:
+            raise UsageError("no epoch is prepared; call prepare with its seeds before asking for targets")
+        ratio_steps = self._ratio_steps
         seeds_B = batch.draws_B["seed"].astype(np.int64)
         samples_B = batch.draws_B["sample"].astype(np.int64)
-        self._canary.check(batch, self._entries(CROP_CRC.name, seeds_B, samples_B), first=self._first)
+
+        def entries(name: str) -> NDArray[Any]:
+            return self._entries(name, seeds_B, samples_B, ratio_steps)
+
+        self._canary.check(batch, entries(CROP_CRC.name), first=self._first)
         self._first = False
+        encodings = self._store.encodings
         parts = [
-            self._store.encodings[name].targets(
-                self._entries(name, seeds_B, samples_B), grid=self.grid, ratio_steps=ratio_steps, device=device
-            )
+            encodings[name].targets(entries(name), grid=self.grid, ratio_steps=ratio_steps, device=device)
             for name in self._names
         ]
         return _merged(parts) if parts else None
@@ -105,20 +137,21 @@ class StoredTargets:
         follows = name != CROP_CRC.name and self._store.encodings[name].follows_ratio
         return SeedTable(seed, name, ratio_steps if follows else 0)
 
-    def _entries(self, name: str, seeds_B: NDArray[np.int64], samples_B: NDArray[np.int64]) -> NDArray[Any]:
-        if (seeds_B == seeds_B[0]).all():
-            return self._tables.entries(self._table(int(seeds_B[0]), name, self._ratio_steps), samples_B)
-        order = np.argsort(seeds_B, kind="stable")
-        parts = []
-        for rows in np.split(order, np.flatnonzero(np.diff(seeds_B[order])) + 1):
-            table = self._table(int(seeds_B[rows[0]]), name, self._ratio_steps)
-            parts.append(self._tables.entries(table, samples_B[rows]))
-        entries_B = np.empty((len(seeds_B), *parts[0].shape[1:]), parts[0].dtype)
-        entries_B[order] = np.concatenate(parts)
+    def _entries(
+        self, name: str, seeds_B: NDArray[np.int64], samples_B: NDArray[np.int64], ratio_steps: int
+    ) -> NDArray[Any]:
+        seeds = np.unique(seeds_B).tolist()
+        if len(seeds) == 1:
+            return self._tables.entries(self._table(seeds[0], name, ratio_steps), samples_B)
+        spec = table_spec(self._store, name)
+        entries_B: NDArray[Any] = np.empty((len(seeds_B), *spec.row_shape), spec.dtype)
+        for seed in seeds:
+            rows = np.flatnonzero(seeds_B == seed)
+            entries_B[rows] = self._tables.entries(self._table(seed, name, ratio_steps), samples_B[rows])
         return entries_B
 
 
-def _serving(store: LabelReader, needs: frozenset[str]) -> list[str]:
+def _serving(store: StoreReader, needs: frozenset[str]) -> list[str]:
     """The encodings to decode, each once, in a fixed order."""
     chosen = {kind: next((name for name in SOURCES[kind] if name in store.encodings), None) for kind in sorted(needs)}
     missing = [kind for kind, name in chosen.items() if name is None]

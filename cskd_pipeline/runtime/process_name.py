@@ -21,7 +21,7 @@ def process_name() -> str:
 
 def this_process() -> str:
     """What all names of this process begin with, and those of no other."""
-    return f"{_place()}-{os.getpid()}-{_stat(os.getpid())[1]}"
+    return f"{place()}-{os.getpid()}-{_stat(os.getpid())[1]}"
 
 
 def process_of(name: str) -> str:
@@ -32,7 +32,7 @@ def process_of(name: str) -> str:
 def has_ended(name: str) -> bool:
     """Whether the process of this name has certainly ended; False where it ran in another place, or may be running."""
     match = _FORM.fullmatch(name)
-    if match is None or match[1] != _place():
+    if match is None or match[1] != place():
         return False
     pid, start = int(match[2]), int(match[3])
     try:
@@ -46,7 +46,8 @@ def has_ended(name: str) -> bool:
     return state in ("Z", "X") or (start != 0 and now not in (0, start))
 
 
-def _place() -> str:
+def place() -> str:
+    """The same for processes that see one another's numbers: on one machine, since one boot, in one namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # not Linux: the host's name must do
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())

@@ -60,25 +60,31 @@ def copy_buffers_from_first(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def on_first_rank(act: Callable[[], T]) -> T:
-    """`act()` run on the first rank alone; its result on every rank.
+def on_all_ranks(act: Callable[[], T]) -> list[T]:
+    """What `act()` gives on every rank, by rank.
 
-    Its error is raised on every rank too, so that none waits for one that has gone: those meant for the user as they
-    are, any other as a RuntimeError (it may not survive the journey) everywhere but on the first.
+    The error of one is raised on all, so that none waits for one that has gone: those meant for the user as they are,
+    any other as a RuntimeError (it may not survive the journey) everywhere but where it happened.
     """
     if world_size() == 1:
-        return act()
-    outcome: list[Any] = [None, None]  # result, error
-    raised: Exception | None = None
-    if rank() == 0:
-        try:
-            outcome[0] = act()
-        except Exception as error:
-            raised = error
-            known = isinstance(error, CskdError)
-            outcome[1] = error if known else RuntimeError(f"on the first rank: {type(error).__name__}: {error}")
-    dist.broadcast_object_list(outcome, src=0)
-    result, sent = outcome
-    if sent is not None:
-        raise raised or sent
-    return result  # type: ignore[no-any-return]
+        return [act()]
+    outcome: tuple[Any, Exception | None]
+    raised = None
+    try:
+        outcome = act(), None
+    except Exception as error:
+        raised = error
+        known = isinstance(error, CskdError)
+        outcome = None, error if known else RuntimeError(f"on rank {rank()}: {type(error).__name__}: {error}")
+    outcomes: list[tuple[Any, Exception | None]] = gather_from_ranks(outcome)
+    for _, sent in [(None, raised), *outcomes]:
+        if sent is not None:
+            raise sent
+    return [result for result, _ in outcomes]
+
+
+def on_first_rank(act: Callable[[], T]) -> T:
+    """`act()` run on the first rank alone; its result on every rank, and its error as of `on_all_ranks`."""
+    results: list[Any] = on_all_ranks(lambda: act() if rank() == 0 else None)
+    first: T = results[0]
+    return first

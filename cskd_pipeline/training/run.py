@@ -94,17 +94,15 @@ class Run:
 
     def epoch(self) -> None:
         """Go through the epoch at work, from wherever it stands, to its checkpoint."""
-        epoch, epochs = self.position.epoch, self.config.epochs
-        last = epoch + 1 == epochs
-        ratio_steps = self.objective.ratio_steps(epoch, epochs)
-        self._updates(ratio_steps, None if last else self.objective.ratio_steps(epoch + 1, epochs))
+        last = self.position.epoch + 1 == self.config.epochs
+        self._updates()
         self._require_finite()
         due = self.config.eval_every and (self.position.epoch + 1) % self.config.eval_every == 0
         scores: Scores = {}
         if self.evaluation is not None and (last or due):
             models = self.learner.models
-            scores = evaluate(models, self.evaluation, device=self.device, autocast=self.learner.autocast)
-        row = self._row(ratio_steps, scores)
+            scores = evaluate(models, self.evaluation, autocast=self.learner.autocast)
+        row = self._row(scores)
         leader = improved(self.position.best, scores, head=self.objective.primary_head, epoch=self.position.epoch + 1)
         if leader is not None:
             self.position.best = leader
@@ -128,17 +126,14 @@ class Run:
         for tracker in self.trackers:
             tracker.log(row)
 
-    def _updates(self, ratio_steps: int, next_ratio_steps: int | None) -> None:
+    def _updates(self) -> None:
         """The remaining updates of the epoch at work."""
         position = self.position
         if position.updates_done == self.updates_per_epoch:
             return
         self.learner.student.train()
         start = position.updates_done * self.config.accumulation
-        source = self.source.batches(
-            position.epoch, start=start, ratio_steps=ratio_steps, next_ratio_steps=next_ratio_steps
-        )
-        batches = TimedBatches(source)
+        batches = TimedBatches(self.source.batches(position.epoch, start=start))
         with contextlib.closing(batches):
             while position.updates_done < self.updates_per_epoch:
                 began, waited = time.monotonic(), batches.waited_s
@@ -212,12 +207,12 @@ class Run:
             metadata |= {"best": self.position.best.to_json(), "epochs": self.position.best.epoch}
         on_first_rank(lambda: save_model(self.folder.model(kind), plain_state_dict(model), metadata=metadata))
 
-    def _row(self, ratio_steps: int, scores: Scores) -> dict[str, Any]:
+    def _row(self, scores: Scores) -> dict[str, Any]:
         position = self.position
         row: dict[str, Any] = {
             "epoch": position.epoch + 1,
             "lr": self.learner.lr,
-            "ratio": ratio_steps / RATIO_STEPS,
+            "ratio": self.objective.ratio_steps(position.epoch, self.config.epochs) / RATIO_STEPS,
             "train/loss": position.loss_sum / position.crops,
         }
         for weights, by_head in scores.items():

@@ -15,14 +15,10 @@ class EpochSource(Protocol):
     def batches_per_epoch(self) -> int:
         """Micro-batches of this rank in an epoch: the same number on every rank and in every epoch."""
 
-    def batches(
-        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None
-    ) -> Iterator[TrainBatch]:
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[TrainBatch]:
         """The micro-batches `start`, `start + 1`, ... of `epoch`, on the device of the model.
 
         Args:
             epoch: from 0.
             start: micro-batches to leave out, so that a resumed epoch goes on where it stopped.
-            ratio_steps: r * 65536 of the schedule, for the targets.
-            next_ratio_steps: that of the epoch after it, whose targets may be made ready meanwhile; None for the last.
         """

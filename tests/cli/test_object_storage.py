@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from s3_server import S3Server
-from safetensors.torch import load_file
 from test_interruptions import assert_same_weights, on_disk
 
 from cskd_pipeline.storage import Storage, open_storage
@@ -68,15 +67,7 @@ def test_every_command_on_a_bucket_of_a_shaky_server(
     trained = command(*train, "--labels", url, "--scratch", tmp_path / "scratch", "--out", tmp_path / "run")
     assert trained.code == 0, trained.err
     assert_same_weights(tmp_path / "run", finished_run)
-    shaky.requests.clear()
-    scratch = ("--scratch", tmp_path / "files")
-    low = command(*train, "--labels", url, "--label-memory", "low", *scratch, "--out", tmp_path / "low")
-    assert low.code == 0, low.err
-    fetched = [path for method, path in shaky.requests if method == "GET" and path.endswith("hard/c/1/0")]
-    assert 1 <= len(fetched) <= 3  # once for each encoding that serves, or again after an error; not once a crop
-    assert [*(tmp_path / "files").rglob("*.json")] == []
-    ours, theirs = (load_file(folder / "last.safetensors") for folder in (tmp_path / "low", finished_run))
-    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    assert [*(tmp_path / "scratch").iterdir()] == []
 
     whole = stored(storage)
     shard = "seed-000001/crop_crc/c/2"

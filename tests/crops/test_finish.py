@@ -91,20 +91,6 @@ def test_the_crops_given_are_left_as_they_were() -> None:
     assert np.array_equal(given.numpy(), crops)
 
 
-def test_a_batch_without_a_partner_is_refused() -> None:
-    crops, draws = batch()
-    with pytest.raises(ValueError, match="is mixed with sample"):
-        finish(torch.tensor(crops), draws, np.arange(32), DEIT, mean=MEAN, std=STD)
-
-
-def test_a_partner_of_another_seed_is_refused() -> None:
-    crops, draws = batch()
-    rows = partner_rows(draws)
-    draws["seed"][0] = 9
-    with pytest.raises(ValueError, match="seed 9, sample 0"):
-        finish(torch.tensor(crops), draws, rows, DEIT, mean=MEAN, std=STD)
-
-
 def test_a_plain_recipe_only_normalises() -> None:
     recipe = dataclasses.replace(RECIPES["plain"], size=24)
     crops, draws = batch(recipe)

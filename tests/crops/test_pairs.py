@@ -13,6 +13,7 @@ from cskd_pipeline.crops.labels import mixed_labels, partner_rows
 from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.philox import sample_words, stream_key
 from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.errors import UsageError
 
 DEIT = RECIPES["deit"]
 
@@ -86,8 +87,11 @@ def test_partner_rows_find_partners_in_a_batch_of_several_seeds() -> None:
     rows = partner_rows(batch)
     assert np.array_equal(batch["sample"][rows], batch["partner"])
     assert np.array_equal(batch["seed"][rows], batch["seed"])
-    with pytest.raises(ValueError, match="the batch lacks sample"):
+    with pytest.raises(UsageError, match=r"the batch lacks sample .*keep partners together"):
         partner_rows(batch[1:])
+    batch["seed"][0] = 9
+    with pytest.raises(UsageError, match="of seed 9, a mix partner"):
+        partner_rows(batch)
 
 
 def test_mixed_labels_carry_the_lambda_of_the_pixels() -> None:
@@ -103,5 +107,3 @@ def test_mixed_labels_carry_the_lambda_of_the_pixels() -> None:
     for row, total in enumerate(mixed.probabilities_BC(200).sum(1).tolist()):
         sums[row] = total
     assert all(abs(total - 1) < 1e-5 for total in sums.values())
-    with pytest.raises(ValueError, match="is mixed with sample"):
-        mixed_labels(labels, np.arange(9), draws, DEIT, "cpu")

@@ -9,6 +9,7 @@ import multiprocessing.synchronize
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ import pytest
 import torch
 
 from cskd_pipeline.crops.batch import CropBatch
-from cskd_pipeline.crops.recipe import RECIPES
+from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import SampleIndex, open_split
 from cskd_pipeline.data.jpeg import Box
-from cskd_pipeline.errors import DataError, RetryError, UsageError
+from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
 from cskd_pipeline.loading import CropLoader, EpochOrder, EvaluationSet
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.replay import Canary, NoTargets, ReplaySource
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=24, group=16)
+FOUR_EPOCHS = (0,) * 4
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -88,6 +90,7 @@ def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: 
                 order,
                 loader,
                 NoTargets(),
+                FOUR_EPOCHS,
                 mean,
                 std,
                 torch.device("cpu"),
@@ -98,8 +101,8 @@ def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: 
             assert source.batches_per_epoch == order.batches * accumulation
             half = source.batches_per_epoch // 2
             resumed = itertools.chain(
-                itertools.islice(source.batches(1, start=0, ratio_steps=0), half),
-                source.batches(1, start=half, ratio_steps=0),
+                itertools.islice(source.batches(1, start=0), half),
+                source.batches(1, start=half),
             )
             for number, batch in enumerate(resumed):
                 batches[number // accumulation] += [crop.numpy().tobytes() for crop in batch.pixels_B3SS]
@@ -113,11 +116,13 @@ def test_a_global_batch_is_the_same_crops_for_any_world_and_accumulation(index: 
 def test_a_resumed_epoch_goes_on_with_the_same_batches(index: SampleIndex) -> None:
     order = EpochOrder(RECIPE, (0,), len(index), batch=20)
     mean, std = IMAGENET
-    source = ReplaySource(order, CropLoader(index, RECIPE, workers=0), NoTargets(), mean, std, torch.device("cpu"))
-    whole = [batch.pixels_B3SS for batch in source.batches(2, start=0, ratio_steps=0)]
+    source = ReplaySource(
+        order, CropLoader(index, RECIPE, workers=0), NoTargets(), FOUR_EPOCHS, mean, std, torch.device("cpu")
+    )
+    whole = [batch.pixels_B3SS for batch in source.batches(2, start=0)]
     for ahead in (0, 1):
         source = dataclasses.replace(source, ahead=ahead)
-        rest = [batch.pixels_B3SS for batch in source.batches(2, start=3, ratio_steps=0)]
+        rest = [batch.pixels_B3SS for batch in source.batches(2, start=3)]
         assert len(whole) == 5 and len(rest) == 2
         assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
 
@@ -133,17 +138,16 @@ def test_a_shuffle_by_blocks_decodes_an_image_once_for_its_repeated_crops(
         return decode(self, sample, boxes, encoded)
 
     monkeypatch.setattr(SampleIndex, "decode_parts", counted)
+    monkeypatch.setattr(SampleIndex, "__len__", lambda self: 96)  # whole groups
     recipe = dataclasses.replace(RECIPE, group=4)
     mean, std = IMAGENET
     crops = {}
     for shuffle in ("full", "blocks"):
         order = EpochOrder(recipe, (0, 1, 2), 96, batch=24, repeats=3, shuffle=shuffle)
         loader = CropLoader(index, recipe, workers=0, ahead=order.ahead)
-        source = ReplaySource(order, loader, NoTargets(), mean, std, torch.device("cpu"))
+        source = ReplaySource(order, loader, NoTargets(), FOUR_EPOCHS, mean, std, torch.device("cpu"))
         decoded.clear()
-        loaded = [
-            crop.numpy().tobytes() for batch in source.batches(0, start=0, ratio_steps=0) for crop in batch.pixels_B3SS
-        ]
+        loaded = [crop.numpy().tobytes() for batch in source.batches(0, start=0) for crop in batch.pixels_B3SS]
         crops[shuffle] = sorted(loaded), len(decoded)
     assert crops["blocks"][0] == crops["full"][0]
     assert crops["full"][1] > 80
@@ -154,7 +158,16 @@ def test_a_batch_that_would_part_partners_is_refused(index: SampleIndex) -> None
     order = EpochOrder(RECIPE, (0,), len(index), batch=20)
     mean, std = IMAGENET
     with pytest.raises(UsageError, match="batch of 20 cannot be split over 4 processes"):
-        ReplaySource(order, CropLoader(index, RECIPE, workers=0), NoTargets(), mean, std, torch.device("cpu"), world=4)
+        ReplaySource(
+            order,
+            CropLoader(index, RECIPE, workers=0),
+            NoTargets(),
+            FOUR_EPOCHS,
+            mean,
+            std,
+            torch.device("cpu"),
+            world=4,
+        )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -261,7 +274,44 @@ def test_targets_are_told_what_comes_next(index: SampleIndex) -> None:
             told.append((seeds, ratio_steps, upcoming))
 
     mean, std = IMAGENET
-    source = ReplaySource(order, CropLoader(index, RECIPE, workers=0), Listener(), mean, std, torch.device("cpu"))
-    next(iter(source.batches(0, start=0, ratio_steps=10, next_ratio_steps=20)))
-    next(iter(source.batches(1, start=0, ratio_steps=20, next_ratio_steps=None)))
+    loader = CropLoader(index, RECIPE, workers=0)
+    source = ReplaySource(order, loader, Listener(), (10, 20), mean, std, torch.device("cpu"))
+    for epoch in range(2):
+        next(source.batches(epoch))
     assert told == [([4, 5], 10, ([6, 4], 20)), ([6, 4], 20, None)]
+    for epoch in (2, -1):
+        with pytest.raises(UsageError, match=f"epoch {epoch} is not one of the schedule's 2, counted from 0"):
+            next(source.batches(epoch))
+
+
+@pytest.mark.parametrize(
+    "ratio_steps, said", [(0.5, "whole number, found 0.5"), (65537, "most 65536"), (-1, "least 0")]
+)
+def test_a_schedule_of_what_is_no_ratio_is_refused(index: SampleIndex, ratio_steps: Any, said: str) -> None:
+    order = EpochOrder(RECIPE, (0,), len(index), batch=20)
+    mean, std = IMAGENET
+    loader = CropLoader(index, RECIPE, workers=0)
+    with pytest.raises(UsageError, match=rf"r \* 65536\) of epoch 1 must be .*{said}"):
+        ReplaySource(order, loader, NoTargets(), (65536, ratio_steps), mean, std, torch.device("cpu"))
+
+
+def test_an_order_over_other_crops_than_the_loader_makes_is_refused(index: SampleIndex) -> None:
+    mean, std = IMAGENET
+    loader = CropLoader(index, RECIPE, workers=0)
+    fewer = EpochOrder(RECIPE, (0,), len(index) - 12, batch=20)
+    other = EpochOrder(dataclasses.replace(RECIPE, key=1), (0,), len(index), batch=20)
+    for order, said in ((fewer, f"over {len(index) - 12} samples .* over {len(index)} with"), (other, "key=1.* key=0")):
+        with pytest.raises(MismatchError, match=said):
+            ReplaySource(order, loader, NoTargets(), FOUR_EPOCHS, mean, std, torch.device("cpu"))
+
+
+def test_what_the_targets_refuse_is_refused_before_the_first_epoch(index: SampleIndex) -> None:
+    class Strict(NoTargets):
+        def require(self, index: SampleIndex, recipe: CropRecipe, seeds: Sequence[int]) -> None:
+            raise MismatchError(f"{len(index)} {recipe.size} {seeds}")
+
+    order = EpochOrder(RECIPE, (3, 4), len(index), batch=20)
+    mean, std = IMAGENET
+    loader = CropLoader(index, RECIPE, workers=0)
+    with pytest.raises(MismatchError, match=rf"{len(index)} 24 \(3, 4\)"):
+        ReplaySource(order, loader, Strict(), FOUR_EPOCHS, mean, std, torch.device("cpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.batch import Targets
-from cskd_pipeline.errors import MismatchError
+from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.losses import (
     fuse,
     hard_dense,
@@ -106,6 +107,14 @@ def test_fusion_rounds_two_products_and_then_their_sum(steps: int) -> None:
     shared = (g.numpy() * (np.float32(1) - r)).astype(np.float32)
     expected = (local + shared[:, :, None, None]).astype(np.float32)
     assert np.array_equal(fuse(d, g, ratio_steps=steps).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "steps, said", [(0.5, "a whole number, found 0.5"), (-1, "at least 0, found"), (65537, "at most 65536")]
+)
+def test_what_is_no_ratio_is_refused(steps: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=rf"ratio_steps \(r \* 65536\) of the schedule must be {said}"):
+        fuse(torch.zeros(1, 3, 1, 1), torch.zeros(1, 3), ratio_steps=steps)
 
 
 def test_hardened_ties_go_to_the_lowest_class() -> None:

@@ -1,7 +1,7 @@
 """A "store" whose labels are a function of (seed, sample), for tests of what is done with labels once they are read.
 
 Files in its folder steer it: `hang-SEED` makes reading that seed wait until the file is gone, `broken-SEED` makes it
-fail. Every block read adds a line to `log`. Run as a program it decodes as `decode_program.py` does.
+fail. Every block read adds a line to `log`. Run as a program it decodes as `decoding.py` does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class MadeUpHeader:
     samples: int = SAMPLES
     block: int = BLOCK
     grid: tuple[int, int] = GRID
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"samples": self.samples, "classes": CLASSES, "digest": "made-up"}
 
     @property
     def blocks(self) -> int:
@@ -92,12 +97,15 @@ def stored_rows(name: str, seed: int, samples: NDArray[np.int64]) -> NDArray[Any
 
 
 class MadeUpReader:
-    def __init__(self, path: Path, names: tuple[str, ...] = ("hard", "full"), digest: str = "made-up") -> None:
-        self.path, self.header, self.digest = str(path), MadeUpHeader(), digest
+    def __init__(self, path: Path, names: tuple[str, ...] = ("hard", "full")) -> None:
+        self.path, self.header = str(path), MadeUpHeader()
         self.encodings = {name: ENCODINGS[name] for name in names}
 
-    def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> FixedRows:
-        return FixedRows(stored_rows(name, seed, self._samples(seed, block, name)[rows or slice(None)]))
+    def complete_seeds(self) -> list[int]:
+        return list(range(10))
+
+    def read(self, seed: int, block: int, name: str) -> FixedRows:
+        return FixedRows(stored_rows(name, seed, self._samples(seed, block, name)))
 
     def read_crop_crc(self, seed: int, block: int) -> NDArray[np.uint32]:
         return stored_rows("crop_crc", seed, self._samples(seed, block, "crop_crc"))
@@ -113,11 +121,11 @@ class MadeUpReader:
 
 
 def decode() -> None:
-    """`decode_program.main` on made-up labels, without importing the package around it."""
+    """`decoding.main` on made-up labels, without importing the package around it."""
     spec = importlib.util.find_spec("cskd_pipeline")
     assert spec is not None and spec.submodule_search_locations
-    file = Path(spec.submodule_search_locations[0], "replay", "decode_program.py")
-    found = importlib.util.spec_from_file_location("decode_program", file)
+    file = Path(spec.submodule_search_locations[0], "replay", "decoding.py")
+    found = importlib.util.spec_from_file_location("decoding", file)
     assert found is not None and found.loader is not None
     program = importlib.util.module_from_spec(found)
     sys.modules[found.name] = program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,12 @@ from torch import Tensor
 from cskd_pipeline.batch import Targets
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.draws import CROP_DRAW
-from cskd_pipeline.errors import DataError, MismatchError
+from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
+from cskd_pipeline.errors import DataError, MismatchError, UsageError
 from cskd_pipeline.labels.base import FixedRows
 from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
-from cskd_pipeline.replay import Canary, StoredTargets, decoder, tables
-from cskd_pipeline.replay.decode_program import SeedTable
-from cskd_pipeline.replay.label_ranges import LabelRanges
-from cskd_pipeline.replay.shared_tables import SharedTables
-from cskd_pipeline.replay.tables import LabelMemory, PrivateTables, label_tables
+from cskd_pipeline.replay import Canary, StoredTargets, decoding, tables
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
 
 CPU = torch.device("cpu")
@@ -31,7 +29,7 @@ BOTH = frozenset({"hard", "soft"})
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUpReader:
-    monkeypatch.setattr(decoder, "PROGRAM", Path(__file__).with_name("made_up_labels.py"))
+    monkeypatch.setattr(decoding, "PROGRAM", Path(__file__).with_name("made_up_labels.py"))
     return MadeUpReader(tmp_path)
 
 
@@ -55,20 +53,17 @@ def values(targets: Targets | None) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(targets, name)) is not None}
 
 
-@pytest.mark.parametrize(
-    "memory, small, kind", [("tables", 1 << 20, PrivateTables), ("tables", 0, SharedTables), ("low", 0, LabelRanges)]
-)
-def test_every_way_of_keeping_labels_gives_the_same_targets(
-    reader: MadeUpReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: LabelMemory, small: int, kind: type
+@pytest.mark.parametrize("small", [1 << 20, 0])
+def test_tables_of_this_process_and_shared_ones_give_the_same_targets(
+    reader: MadeUpReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
     monkeypatch.setattr(tables, "SMALL_BYTES", small)
-    with StoredTargets(reader, needs=BOTH, canary=Canary(1.0), memory=memory, scratch=tmp_path / "scratch") as stored:
-        assert type(stored._tables) is kind
+    with StoredTargets(reader, needs=BOTH, canary=Canary(1.0), scratch=tmp_path / "scratch") as stored:
         stored.prepare([3, 5], ratio_steps=70, upcoming=([4, 5], 80))
         rng = np.random.default_rng(0)
         for seeds in ([3] * 40, [5] * 40, rng.choice([3, 5], 40).tolist()):
             samples = rng.integers(0, SAMPLES, 40).tolist()
-            found = values(stored.targets(crops(seeds, samples), ratio_steps=70, device=CPU))
+            found = values(stored.targets(crops(seeds, samples), device=CPU))
             hard, full = expected("hard", seeds, samples) + 70, expected("full", seeds, samples)
             assert sorted(found) == ["hard_dense_BHW", "hard_global_B", "logits_dense_BCHW", "logits_global_BC"]
             assert torch.equal(found["hard_global_B"], hard[:, 0])
@@ -77,9 +72,9 @@ def test_every_way_of_keeping_labels_gives_the_same_targets(
             dense = full[:, 1:].transpose(1, 2).reshape(-1, CLASSES, *GRID)
             assert torch.equal(found["logits_dense_BCHW"], dense)
         stored.prepare([4, 5], ratio_steps=80)
-        again = values(stored.targets(crops([4, 5], [9, 9]), ratio_steps=80, device=CPU))
+        again = values(stored.targets(crops([4, 5], [9, 9]), device=CPU))
         assert torch.equal(again["hard_global_B"], expected("hard", [4, 5], [9, 9])[:, 0] + 80)
-    assert not list((tmp_path / "scratch").glob("*/*"))
+    assert (tmp_path / "scratch").is_dir() == (not small), "small seeds need no scratch folder"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +91,7 @@ def test_the_best_stored_encoding_serves_each_need(
 ) -> None:
     stored = StoredTargets(MadeUpReader(tmp_path, names), needs=frozenset(needs), canary=Canary(0))
     stored.prepare([0], ratio_steps=0)
-    assert sorted(values(stored.targets(crops([0], [1]), ratio_steps=0, device=CPU))) == fields
+    assert sorted(values(stored.targets(crops([0], [1]), device=CPU))) == fields
 
 
 def test_exact_soft_targets_are_preferred_to_compact_ones(reader: MadeUpReader) -> None:
@@ -104,7 +99,7 @@ def test_exact_soft_targets_are_preferred_to_compact_ones(reader: MadeUpReader) 
     reader.encodings = {"soft": soft, "full": reader.encodings["full"]}
     stored = StoredTargets(reader, needs=frozenset({"soft"}), canary=Canary(0))
     stored.prepare([0], ratio_steps=0)
-    assert "logits_dense_BCHW" in values(stored.targets(crops([0], [1]), ratio_steps=0, device=CPU))
+    assert "logits_dense_BCHW" in values(stored.targets(crops([0], [1]), device=CPU))
 
 
 def test_what_the_store_does_not_hold_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
@@ -117,11 +112,11 @@ def test_pixels_are_checked_whether_or_not_targets_are_needed(reader: MadeUpRead
     stored = StoredTargets(reader, needs=needs, canary=Canary(0))
     stored.prepare([1, 2], ratio_steps=0)
     batch = crops([1, 2, 1], [50, 3, 4])
-    assert (stored.targets(batch, ratio_steps=0, device=CPU) is None) == (not needs)
+    assert (stored.targets(batch, device=CPU) is None) == (not needs)
     stored.prepare([1, 2], ratio_steps=0)
     batch.crc_B[1] ^= 1
     with pytest.raises(DataError, match="seed 2, sample 3"):
-        stored.targets(batch, ratio_steps=0, device=CPU)
+        stored.targets(batch, device=CPU)
 
 
 def test_only_what_follows_the_ratio_is_decoded_again(reader: MadeUpReader) -> None:
@@ -130,44 +125,6 @@ def test_only_what_follows_the_ratio_is_decoded_again(reader: MadeUpReader) -> N
         stored.prepare([1], ratio_steps=ratio_steps)
     decoded = [line.split()[2] for line in (Path(reader.path) / "log").read_text().splitlines() if line.endswith(" 0")]
     assert sorted(decoded) == ["crop_crc", "full", "hard", "hard"]
-
-
-def test_small_seeds_stay_in_the_process_and_large_ones_are_shared(reader: MadeUpReader, tmp_path: Path) -> None:
-    names, entry = ["hard", "crop_crc"], 2 * 5 + 4
-    assert isinstance(label_tables(reader, names, memory="tables", scratch=None), PrivateTables)
-    assert isinstance(label_tables(reader, names, memory="low", scratch=None), LabelRanges)
-    large = MadeUpReader(tmp_path)
-    large.header = type(large.header)(samples=tables.SMALL_BYTES // entry + 1)
-    assert isinstance(label_tables(large, names, memory="tables", scratch=None), SharedTables)
-
-
-def test_reading_ranges_keeps_to_its_memory(reader: MadeUpReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cskd_pipeline.store.layout.MAX_CHUNK_ROWS", 8)
-    asked: list[slice] = []
-    read = reader.read
-
-    def counted(seed: int, block: int, name: str, *, rows: slice | None = None) -> FixedRows:
-        assert rows is not None
-        asked.append(rows)
-        return read(seed, block, name, rows=rows)
-
-    reader.read = counted  # type: ignore[method-assign]
-    ranges = LabelRanges(reader, cache_bytes=200)
-    table = SeedTable(6, "hard", 11)
-    ranges.prepare([table], [])
-    rng = np.random.default_rng(1)
-    for count in (1, 30, 100):
-        samples = rng.permutation(SAMPLES)[:count]
-        assert (ranges.entries(table, samples) == stored_rows("hard", 6, samples) + 11).all()
-        assert ranges.size_bytes <= 200
-    assert {rows.stop - rows.start for rows in asked} == {8, 4} and len(asked) <= 1 + 13 + 13
-    before = len(asked)
-    last = np.array([97, 98])
-    ranges.entries(table, last)
-    ranges.entries(table, last)
-    assert len(asked) <= before + 1, "what was read last is kept"
-    ranges.close()
-    assert ranges.size_bytes == 0
 
 
 def test_the_tables_of_a_store_on_disk_hold_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,10 +146,58 @@ def test_the_tables_of_a_store_on_disk_hold_what_was_written(tmp_path: Path, mon
         part = slice(header.rows(block).start, header.rows(block).stop)
         writer.write_block(2, block, {"full": FixedRows(rows[part])}, crc[part], versions={})
     samples = np.random.default_rng(2).permutation(SAMPLES)[:50].tolist()
-    for memory in ("tables", "low"):
-        with StoredTargets(
-            StoreReader(path), needs=BOTH, canary=Canary(1), memory=memory, scratch=tmp_path / "scratch"
-        ) as stored:
-            stored.prepare([2], ratio_steps=1)
-            found = values(stored.targets(crops([2] * 50, samples), ratio_steps=1, device=CPU))
-            assert torch.equal(found["logits_global_BC"], expected("full", [2] * 50, samples)[:, 0])
+    with StoredTargets(StoreReader(path), needs=BOTH, canary=Canary(1), scratch=tmp_path / "scratch") as stored:
+        stored.prepare([2], ratio_steps=1)
+        found = values(stored.targets(crops([2] * 50, samples), device=CPU))
+        assert torch.equal(found["logits_global_BC"], expected("full", [2] * 50, samples)[:, 0])
+
+
+def test_targets_before_their_epoch_is_prepared_are_a_slip_of_the_caller(reader: MadeUpReader) -> None:
+    stored = StoredTargets(reader, needs=BOTH, canary=Canary(0))
+    with pytest.raises(UsageError, match="no epoch is prepared; call prepare"):
+        stored.targets(crops([1], [1]), device=CPU)
+    with pytest.raises(UsageError, match=r"of the epoch must be a whole number, found 0\.5"):
+        stored.prepare([1], ratio_steps=0.5)  # type: ignore[arg-type]
+    stored.prepare([1], ratio_steps=0)
+    with pytest.raises(UsageError, match="seed 2 is not prepared"):
+        stored.targets(crops([2], [1]), device=CPU)
+
+
+@dataclasses.dataclass
+class Images:
+    """What a store asks of an index."""
+
+    samples: int = SAMPLES
+    classes: tuple[str, ...] = ("a", "b", "c")
+    digest: str = "made-up"
+
+    def __len__(self) -> int:
+        return self.samples
+
+
+RECIPE = dataclasses.replace(RECIPES["deit"], size=24)
+
+
+@pytest.mark.parametrize(
+    "images, recipe, seeds, said",
+    [
+        (Images(samples=88), RECIPE, (1,), "samples is 100 there, 88 here"),
+        (Images(classes=("a", "b")), RECIPE, (1,), "classes is 3 there, 2 here"),
+        (Images(digest="other"), RECIPE, (1,), "digest is made-up there, other here"),
+        (
+            Images(),
+            dataclasses.replace(RECIPE, size=32, key=7),
+            (1,),
+            "key is 0 there, 7 here; size is 24",
+        ),
+        (Images(), RECIPE, (1, 12, 9, 13, 20), "seeds 12:14,20 are not complete in .*; make them with"),
+    ],
+)
+def test_a_store_of_other_crops_is_refused_with_both_values(
+    reader: MadeUpReader, images: Images, recipe: CropRecipe, seeds: tuple[int, ...], said: str
+) -> None:
+    reader.header = dataclasses.replace(reader.header, recipe=RECIPE.to_json())
+    stored = StoredTargets(reader, needs=BOTH, canary=Canary(0))
+    stored.require(Images(), RECIPE, (0, 9))
+    with pytest.raises(MismatchError, match=said):
+        stored.require(images, recipe, seeds)

@@ -18,7 +18,7 @@ from s3_server import S3Server
 
 from cskd_pipeline.errors import DataError, RetryError, UsageError
 from cskd_pipeline.runtime.process_name import has_ended, process_name
-from cskd_pipeline.storage import CachedStorage, FolderStorage, Storage, is_address, open_storage
+from cskd_pipeline.storage import FolderStorage, Storage, is_address, open_storage
 from cskd_pipeline.storage.folder import HALF_WRITTEN
 
 
@@ -273,20 +273,3 @@ def test_a_bucket_that_is_missing_or_closed_is_one_line(s3: str, s3_server: S3Se
     for use in (lambda: storage.write("a", b""), lambda: [*storage.files()], lambda: storage.read("a", limit=1)):
         with pytest.raises(RetryError, match="access is denied; give credentials"):
             use()
-
-
-def test_a_cached_file_is_fetched_once_until_it_is_forgotten_or_changed(
-    s3: str, s3_server: S3Server, tmp_path: Path
-) -> None:
-    cached = CachedStorage(open_storage(s3), tmp_path)
-    assert cached.create("a/b", b"0123") and not cached.create("a/b", b"x")
-    s3_server.requests.clear()
-    assert cached.read_ranges("a/b", [(1, 3)]) == [b"12"] and cached.read("a/b", limit=4) == b"0123"
-    assert [method for method, _ in s3_server.requests].count("GET") == 1
-    cached.write("a/b", b"new")
-    assert cached.read("a/b", limit=3) == b"new"
-    cached.delete("a/b")
-    with pytest.raises(FileNotFoundError):
-        cached.read("a/b", limit=3)
-    cached.forget()
-    assert [*tmp_path.iterdir()] == []

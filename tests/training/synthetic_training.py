@@ -46,13 +46,11 @@ class SyntheticSource:
         self._accumulation = config.accumulation
         self.batches_per_epoch = updates * config.accumulation + spare
         self.closed = 0
-        self.asked: list[tuple[int, int, int]] = []
+        self.asked: list[tuple[int, int]] = []
         self._before_batch = only or (lambda: None)
 
-    def batches(
-        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None = None
-    ) -> Iterator[TrainBatch]:
-        self.asked.append((epoch, start, ratio_steps))
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[TrainBatch]:
+        self.asked.append((epoch, start))
         ranks = world_size()
         crops = crops_of_epoch(epoch, self.batches_per_epoch * self._size * ranks)
         try:
@@ -61,7 +59,7 @@ class SyntheticSource:
                 first = (position * ranks + rank()) * self._size
                 pixels, labels, hard, dense = (part[first : first + self._size] for part in crops)
                 mixed = MixedLabels(labels, labels, torch.ones(len(labels)), smoothing=0.1)
-                yield TrainBatch(pixels, mixed, Targets(ratio_steps, hard_global_B=hard, hard_dense_BHW=dense))
+                yield TrainBatch(pixels, mixed, Targets(0, hard_global_B=hard, hard_dense_BHW=dense))
         finally:
             self.closed += 1
 

@@ -28,22 +28,20 @@ def fail(error: Exception) -> Any:
     ("error", "elsewhere", "message"),
     [
         (DataError("bad"), DataError, "^bad$"),
-        (UnsendableError(1, 2), RuntimeError, "^on the first rank: UnsendableError: 1 and 2$"),
+        (UnsendableError(1, 2), RuntimeError, "^on rank 0: UnsendableError: 1 and 2$"),
     ],
 )
-def test_any_error_of_the_first_rank_reaches_the_others(
+def test_any_error_of_one_rank_reaches_the_others(
     error: Exception, elsewhere: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire: list[bytes] = []
 
-    def broadcast(values: list[Any], src: int) -> None:
-        if ranks.rank() == src:
-            wire.append(pickle.dumps(values))
-        else:
-            values[:] = pickle.loads(wire[0])
+    def gather(values: list[Any], value: Any) -> None:
+        wire.append(pickle.dumps(value))
+        values[:] = [pickle.loads(sent) for sent in [*wire, pickle.dumps((7, None))][:2]]
 
     monkeypatch.setattr(ranks, "world_size", lambda: 2)
-    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
     monkeypatch.setattr(ranks, "rank", lambda: 0)
     with pytest.raises(type(error)) as caught:
         ranks.on_first_rank(lambda: fail(error))
@@ -51,6 +49,10 @@ def test_any_error_of_the_first_rank_reaches_the_others(
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     with pytest.raises(elsewhere, match=message):
         ranks.on_first_rank(lambda: pytest.fail("ran on the second rank"))
+    with pytest.raises(elsewhere, match=message):
+        ranks.on_all_ranks(lambda: 5)
+    wire.clear()
+    assert ranks.on_all_ranks(lambda: 5) == [5, 7]
 
 
 @pytest.mark.parametrize(("error", "left"), [(None, 1), (StoppedError("as asked"), 1), (DataError("bad"), 0)])

@@ -28,7 +28,6 @@ from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import StudentSpec, create_student
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.presets import PRESETS, find_preset
-from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.stopping import stop_on_signals
 from cskd_pipeline.training.config import TrainConfig
 from cskd_pipeline.training.learner import Learner
@@ -44,7 +43,7 @@ def learner(config: TrainConfig) -> Learner:
 
 
 def batches(config: TrainConfig) -> list[TrainBatch]:
-    return list(SyntheticSource(config).batches(0, start=0, ratio_steps=RATIO_STEPS // 2))
+    return list(SyntheticSource(config).batches(0))
 
 
 def gradients(learning: Learner) -> list[Tensor]:
@@ -156,7 +155,7 @@ def test_the_source_is_asked_for_full_updates_and_closed(tmp_path: Path) -> None
     source = SyntheticSource(config, spare=2, only=asked.kill)
     run(tmp_path / "run", config, source=source)
     assert (1 << 30) - asked.left == 3 * 3 * 3 and source.closed == 3
-    assert source.asked == [(0, 0, 65536), (1, 0, 43691), (2, 0, 21845)]
+    assert source.asked == [(0, 0), (1, 0), (2, 0)]
     stopped = SyntheticSource(config)
     with pytest.raises(StoppedError):
         run(tmp_path / "stopped", config, source=stopped, stop=Countdown(1))
@@ -166,10 +165,8 @@ def test_the_source_is_asked_for_full_updates_and_closed(tmp_path: Path) -> None
 class Poisoned(SyntheticSource):
     """A source whose pixels become infinite after a while."""
 
-    def batches(
-        self, epoch: int, *, start: int, ratio_steps: int, next_ratio_steps: int | None = None
-    ) -> Iterator[TrainBatch]:
-        for batch in super().batches(epoch, start=start, ratio_steps=ratio_steps):
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[TrainBatch]:
+        for batch in super().batches(epoch, start=start):
             pixels = batch.pixels_B3SS * (math.inf if epoch == 1 else 1)
             yield batch._replace(pixels_B3SS=pixels)
 
@@ -204,7 +201,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 def test_a_source_that_ends_early_is_reported(tmp_path: Path) -> None:
     source = SyntheticSource(CALM)
     source.batches_per_epoch += 1
-    crops = list(SyntheticSource(CALM).batches(0, start=0, ratio_steps=0))
+    crops = list(SyntheticSource(CALM).batches(0))
     source.batches = lambda *args, **kwargs: iter(crops)  # type: ignore[method-assign]
     with pytest.raises(DataError, match="ended in update 4 of 4"):
         run(tmp_path / "run", CALM, source=source)
