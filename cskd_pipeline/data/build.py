@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from cskd_pipeline.data.folder_listing import list_folder
 from cskd_pipeline.data.index_files import FORMAT_VERSION, HEADER_NAME, Columns, write_index
 from cskd_pipeline.data.listing import Listing
 from cskd_pipeline.data.manifest import Split
-from cskd_pipeline.data.measure import Progress, measure
+from cskd_pipeline.data.measure import SHOWN, Progress, measure
 from cskd_pipeline.data.root import address_of
 from cskd_pipeline.data.sample_index import SampleIndex, canonical_order, order_digest
 from cskd_pipeline.data.shapes import TRAIN_IMAGES, VAL_IMAGES, write_shapes
@@ -33,6 +35,7 @@ def build_index(
     check: bool = False,
     workers: int = 8,
     progress: Progress | None = None,
+    report_broken: Callable[[str], None] | None = None,
 ) -> SampleIndex:
     """Builds the index of one split, puts it in place and opens it.
 
@@ -45,6 +48,7 @@ def build_index(
         check: decode every image completely, instead of reading its header.
         workers: threads that read headers; more are used where images lie in object storage.
         progress: called with (done, total) images.
+        report_broken: called with what is wrong with each broken image, all of which are looked for then.
 
     Raises:
         UsageError: the split is unknown, or `out` holds something else.
@@ -62,7 +66,7 @@ def build_index(
         workers = max(workers, REQUESTS)
     listing = _list(source, spec, workers=workers, progress=progress)
     _check_listing(listing, source=source, split=split, spec=spec)
-    sizes = measure(source.root, listing, check=check, workers=workers, progress=progress)
+    sizes = measure(source.root, listing, check=check, workers=workers, progress=progress, report_broken=report_broken)
     order = canonical_order(listing.keys)
     keys = [listing.keys[row] for row in order]
     labels = [listing.labels[row] for row in order]
@@ -93,6 +97,7 @@ def build_index(
         "fingerprint": stamp,
         "classes": list(listing.classes),
         "counts": np.bincount(labels, minlength=len(listing.classes)).tolist(),
+        "left_out": _summary([*source.left_out, *listing.left_out]),
     }
     write_index(folder, columns, header)
     return SampleIndex.open(folder)
@@ -121,8 +126,8 @@ def index_folder(source: DataSource, split: str, *, stamp: str) -> Path:
     state = digest_json(
         [FORMAT_VERSION, source.manifest.to_json(), address_of(source.root), source.split(split).path, stamp]
     )
-    readable = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in source.manifest.name)
-    return cache_folder("index") / f"{readable}-{split}-{state}"
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{source.manifest.name[:80]}-{split[:20]}")
+    return cache_folder("index") / f"{readable}-{state}"
 
 
 def _list(source: DataSource, spec: Split, *, workers: int, progress: Progress | None) -> Listing:
@@ -137,6 +142,12 @@ def _list(source: DataSource, spec: Split, *, workers: int, progress: Progress |
         return list_tars(shards, classes=classes)
     # One pass over what takes long to come, many shards at a time.
     return list_tars(shards, classes=classes, measure=True, threads=workers, progress=progress)
+
+
+def _summary(left_out: list[str]) -> str:
+    """How many files and folders are left out, and what some of them are called; "" for none."""
+    more = ", ..." if len(left_out) > SHOWN else ""
+    return f"{len(left_out)} ({', '.join(left_out[:SHOWN])}{more})" if left_out else ""
 
 
 def _check_listing(listing: Listing, *, source: DataSource, split: str, spec: Split) -> None:

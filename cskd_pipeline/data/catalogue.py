@@ -10,6 +10,7 @@ from typing import Any
 from cskd_pipeline.data.class_list import parse_class_list
 from cskd_pipeline.data.manifest import Manifest
 from cskd_pipeline.errors import UsageError, nearest
+from cskd_pipeline.storage.names import native
 
 _PACKAGE = "cskd_pipeline_data_manifests"
 
@@ -44,12 +45,12 @@ def read_manifest(file: Path) -> tuple[Manifest, str | None]:
         UsageError: the file cannot be read, is not YAML, or has an unknown or missing field.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"manifest {file} cannot be read: {error}") from error
 
     def sibling(name: str) -> str:
-        return (file.parent / name).read_text(encoding="utf-8")
+        return (file.parent / native(name)).read_text(encoding="utf-8-sig")
 
     return parse_manifest(text, where=str(file), sibling=sibling)
 
@@ -82,7 +83,7 @@ def parse_manifest(text: str, *, where: str, sibling: Callable[[str], str]) -> t
             raise UsageError(f"{where} gives both classes and classes_file; keep one")
         try:
             fields["classes"] = list(parse_class_list(sibling(str(classes_file))))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{where}: classes_file {classes_file!r} cannot be read: {error}") from error
     try:
         return Manifest.from_json(fields), root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def parse_class_list(text: str) -> tuple[str, ...]:
     Where a name occurs again (ImageNet has two kinds of "crane") the second field tells its bearers apart:
     "crane (n02012849)"; without one, the label does.
     """
-    rows = [line.split("\t") for line in text.rstrip().splitlines()]
+    rows = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text.rstrip())]
     times = Counter(row[0].strip() for row in rows)
     names = []
     for label, row in enumerate(rows):
@@ -44,10 +45,10 @@ def checked_class_list(content: bytes, *, where: str) -> tuple[str, ...]:
         DataError: it is no text, a line is empty, or two lines are equal in both fields.
     """
     try:
-        names = parse_class_list(content.decode())
+        names = parse_class_list(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"class list {where} cannot be read: {error}") from error
-    if not names:
+    if names == ("",):
         raise DataError(f"class list {where} is empty; line N (from 0) names class N")
     lines: dict[str, int] = {}
     for number, name in enumerate(names, start=1):

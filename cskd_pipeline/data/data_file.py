@@ -11,8 +11,9 @@ from cskd_pipeline.data.class_list import checked_class_list
 from cskd_pipeline.data.root import Root
 from cskd_pipeline.data.shards import expand_shards
 from cskd_pipeline.data.stored_shards import stored_shards
-from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage import Storage, StoredFile, open_stored
+from cskd_pipeline.storage.durable import reading
+from cskd_pipeline.storage.names import native, utf8
 
 _CLASSES = "classes.txt"
 
@@ -50,7 +51,7 @@ def shard_files(root: Root, pattern: str) -> list[DataFile]:
 def class_list_beside(root: Root, shard: DataFile) -> DataFile | None:
     """The `classes.txt` in the folder of `shard`, if there is one."""
     if isinstance(root, Path):
-        path = (root / shard.name).parent / _CLASSES
+        path = (root / native(shard.name)).parent / _CLASSES
         return _local(root, path) if path.is_file() else None
     folder = str(PurePosixPath(shard.name).parent)
     beside = root.files("" if folder == "." else folder, deep=False)
@@ -63,21 +64,16 @@ def class_names(file: DataFile) -> tuple[str, ...]:
     Raises:
         DataError: as `read_class_list`.
     """
-    try:
-        with file.open() as stream:
-            content = stream.read(file.size)
-    except OSError as error:
-        raise DataError(f"class list {file.where} cannot be read: {error}") from error
+    with reading(file.where), file.open() as stream:
+        content = stream.read(file.size)
     return checked_class_list(content, where=file.where)
 
 
 def _local(root: Path, path: Path) -> DataFile:
-    try:
+    with reading(path):
         found = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-    return DataFile(name, str(path), found.st_size, found.st_mtime_ns, lambda: path.open("rb"))
+    name = utf8(path.relative_to(root) if path.is_relative_to(root) else path)
+    return DataFile(name, utf8(path), found.st_size, found.st_mtime_ns, lambda: path.open("rb"))
 
 
 def _stored(storage: Storage, file: StoredFile) -> DataFile:

@@ -12,6 +12,8 @@ from cskd_pipeline.data.manifest import Split
 from cskd_pipeline.data.root import Root, images_in_folders
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.record import digest_json
+from cskd_pipeline.storage.durable import reading
+from cskd_pipeline.storage.names import native, utf8
 
 
 def fingerprint(root: Root, split: Split) -> str:
@@ -36,10 +38,9 @@ def _of_folders(root: Root, path: str) -> str:
         raise images_in_folders(root.address)
     if not (root / path).is_dir():
         raise DataError(f"{root / path} is not a folder; expected one with a folder for every class in it")
-    try:
-        times = [(os.path.relpath(folder, root), folder.stat().st_mtime_ns) for folder in folders_below(root / path)]
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror or error}") from error
+    below = root / native(path)
+    with reading(below):
+        times = [(utf8(os.path.relpath(folder, root)), folder.stat().st_mtime_ns) for folder in folders_below(below)]
     # A folder's size says nothing and differs between file systems.
     return _digest([(name, 0, time) for name, time in times])
 

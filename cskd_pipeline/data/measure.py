@@ -17,12 +17,18 @@ from cskd_pipeline.errors import DataError
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
-_CHUNK = 128
-_SHOWN = 5
+_ROWS_AT_A_TIME = 128
+SHOWN = 5
 
 
 def measure(
-    root: Root, listing: Listing, *, check: bool, workers: int, progress: Progress | None = None
+    root: Root,
+    listing: Listing,
+    *,
+    check: bool,
+    workers: int,
+    progress: Progress | None = None,
+    report_broken: Callable[[str], None] | None = None,
 ) -> NDArray[np.int32]:
     """int32 [S, 2], height and width in stored pixels of every sample, in the listing's order.
 
@@ -32,18 +38,20 @@ def measure(
         check: decode every image completely, instead of reading its header.
         workers: reading threads; what they hide is the latency of storage.
         progress: called now and then.
+        report_broken: called with what is wrong with each broken image, in the listing's order.
 
     Raises:
-        DataError: images are broken; the message names the first of them in the listing's order.
-        RetryError: object storage refuses or is out of reach.
+        DataError: images are broken; the message names the first of them in the listing's order, after which the
+            others are not looked for unless they are reported.
+        RetryError: storage refuses or is out of reach.
     """
     total = len(listing.keys)
     sizes = np.empty((total, 2), dtype=np.int32)
     reader = image_reader(root)
 
-    def measure_chunk(start: int) -> list[str]:
+    def measure_rows(start: int) -> list[str]:
         broken = []
-        for row in range(start, min(start + _CHUNK, total)):
+        for row in range(start, min(start + _ROWS_AT_A_TIME, total)):
             try:
                 known = None if check else listing.sizes[row]
                 sizes[row] = known or _measure_one(root, listing, row, reader, check=check)
@@ -53,17 +61,24 @@ def measure(
 
     broken: list[str] = []
     with bombs_are_errors(), ThreadPoolExecutor(workers) as pool:
-        starts = range(0, total, _CHUNK)
-        for start, found in zip(starts, pool.map(measure_chunk, starts), strict=True):
+        starts = range(0, total, _ROWS_AT_A_TIME)
+        for start, found in zip(starts, pool.map(measure_rows, starts), strict=True):
             broken += found
-            if len(broken) >= _SHOWN:
+            if report_broken is not None:
+                for line in found:
+                    report_broken(line)
+            elif len(broken) >= SHOWN:
                 pool.shutdown(cancel_futures=True)
                 break
             if progress is not None:
-                progress(min(start + _CHUNK, total), total)
+                progress(min(start + _ROWS_AT_A_TIME, total), total)
+    if broken and report_broken is not None:
+        raise DataError(f"{len(broken)} of {total} images are broken, and were listed; replace or remove them")
     if broken:
-        more = " (at least)" if len(broken) >= _SHOWN else ""
-        raise DataError(f"{len(broken)}{more} of {total} images are broken: {'; '.join(broken[:_SHOWN])}")
+        least, how = "", ""
+        if len(broken) >= SHOWN:
+            least, how = " (at least)", ", `cskd-pipeline index --check` lists them all"
+        raise DataError(f"{len(broken)}{least} of {total} images are broken{how}: {'; '.join(broken[:SHOWN])}")
     return sizes
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.storage import Storage, is_address, open_storage
+from cskd_pipeline.storage.names import native, utf8
 
 Root = Path | Storage
 
@@ -18,17 +19,17 @@ def root_at(location: str | os.PathLike[str]) -> Root:
         UsageError: the URL is malformed, or of a kind that is not read.
     """
     text = os.fspath(location)
-    return open_storage(text) if is_address(text) else Path(text).expanduser()
+    return open_storage(text) if is_address(text) else Path(native(text)).expanduser()
 
 
 def address_of(root: Root) -> str:
     """What `root_at` makes the same root of, wherever it is called: an absolute path, or the URL."""
-    return str(root.absolute()) if isinstance(root, Path) else root.address
+    return utf8(root.absolute()) if isinstance(root, Path) else root.address
 
 
 def location(root: Root, name: str) -> Path | str:
     """Path or URL of a file in `root`."""
-    return root / name if isinstance(root, Path) else root.at(name)
+    return root / native(name) if isinstance(root, Path) else root.at(name)
 
 
 def folder_below(root: Root, name: str) -> Root:

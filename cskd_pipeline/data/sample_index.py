@@ -30,6 +30,7 @@ class SampleIndex:
         name: the data set's name.
         split: the split's name.
         classes: class names in label order.
+        left_out: how many files and folders beside the images are none, and some of their names; "" for none.
         digest: 32 hex digits over (key, label) of every sample in order.
         keys: bytes [S], UTF-8.
         labels: int64 [S].
@@ -46,6 +47,7 @@ class SampleIndex:
         self.split: str = header["split"]
         self.classes: tuple[str, ...] = tuple(header["classes"])
         self.digest: str = header["digest"]
+        self.left_out: str = header.get("left_out", "")
         self.fingerprint: str = header["fingerprint"]
         self.source: str = header["source"]
         self.root = root_at(header["root"])

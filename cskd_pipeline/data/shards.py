@@ -65,8 +65,8 @@ def expand_shards(root: Path, pattern: str) -> list[Path]:
     found: dict[Path, None] = {}
     for alternative in alternatives(pattern):
         if is_wild(alternative):
-            folder, rest = root_and_pattern(str(root / alternative))
-            matches = sorted(folder.glob(rest))
+            folder, rest = root_and_pattern(alternative)
+            matches = sorted((root / folder).glob(rest))
         elif (root / alternative).is_file():
             matches = [root / alternative]
         else:

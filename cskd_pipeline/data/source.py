@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cskd_pipeline.data.catalogue import load_manifest, manifest_names, read_manifest
-from cskd_pipeline.data.discover import SPLITS, describe_folder, describe_pattern, describe_storage
+from cskd_pipeline.data.discover import SPLITS, describe_folder, describe_pattern, describe_storage, split_called
 from cskd_pipeline.data.manifest import Manifest, Split
 from cskd_pipeline.data.root import Root, folder_below, images_in_folders, root_at
 from cskd_pipeline.data.shards import SPLIT_FIELD, is_pattern
@@ -26,6 +26,7 @@ class DataSource:
         manifest: what the data set is.
         root: the folder, or the address in object storage, that the splits' paths are relative to.
         unsplit: True for a shard pattern without `{split}`: it is whichever split is asked for.
+        left_out: what else lies in the root, where its splits were found by looking there.
 
     Raises:
         UsageError: images in class folders would have to be read from object storage.
@@ -34,6 +35,7 @@ class DataSource:
     manifest: Manifest
     root: Root
     unsplit: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.root, Path) and any(s.source == "folder" for s in self.manifest.splits.values()):
@@ -63,7 +65,7 @@ class DataSource:
 
 def evaluation_split(source: DataSource) -> str | None:
     """The split to evaluate on: "val", else "test", else None."""
-    return next((name for name in ("val", "test") if name in source.splits), None)
+    return next((name for split in ("val", "test") for name in source.splits if split_called(name) == split), None)
 
 
 def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> DataSource:
@@ -88,7 +90,7 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
         manifest = load_manifest(text)
         return DataSource(manifest, _root_of(manifest, root))
     path = Path(text).expanduser()
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml") and not path.is_dir():
         if is_address(text):
             raise UsageError(f"{text!r}: manifests are read from a disk; copy it there (its root may be an address)")
         manifest, own_root = read_manifest(path)
@@ -100,7 +102,8 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
         storage = open_storage(text)
         return DataSource(describe_storage(storage), storage)
     if path.is_dir():
-        return DataSource(describe_folder(path), path)
+        described, left_out = describe_folder(path)
+        return DataSource(described, path, left_out=left_out)
     if is_pattern(text):
         manifest, pattern_root = describe_pattern(text if is_address(text) else str(path))
         return DataSource(manifest, pattern_root, unsplit=SPLIT_FIELD not in text)

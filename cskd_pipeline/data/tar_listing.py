@@ -15,12 +15,16 @@ from typing import BinaryIO
 
 from cskd_pipeline.data.data_file import DataFile
 from cskd_pipeline.data.decode import HEADER_BYTES, bombs_are_errors, image_size
-from cskd_pipeline.data.listing import IMAGE_SUFFIXES, Listing
+from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing
 from cskd_pipeline.data.measure import Progress
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage.durable import reading
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _LONGEST_LABEL = 20
+
+_LIKELY_CLASSES = 1 << 16
+"""Without a class list, a label from here on must be below ten times the number of images, or it is no label."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,8 +71,20 @@ def list_tars(
         finally:
             pool.shutdown(cancel_futures=True)
     if not classes and listing.labels:
-        listing.classes = tuple(str(label) for label in range(max(listing.labels) + 1))
+        listing.classes = _numbered_classes(listing)
     return listing
+
+
+def _numbered_classes(listing: Listing) -> tuple[str, ...]:
+    last = max(listing.labels)
+    if last >= max(_LIKELY_CLASSES, 10 * len(listing.labels)):
+        row, count = listing.labels.index(last), len(listing.labels)
+        key, file = listing.keys[row], listing.files[listing.file_ids[row]]
+        raise DataError(
+            f"sample {key!r} of {file} has label {last} ({key}.cls) among {count} images: labels number the classes "
+            "from 0, and this looks like something else; correct it, or put a classes.txt beside the shards"
+        )
+    return tuple(str(label) for label in range(last + 1))
 
 
 def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_key: dict[str, str]) -> None:
@@ -98,44 +114,49 @@ def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_k
 
 def _samples(file: DataFile, *, measure: bool) -> dict[str, _Parts]:
     samples: dict[str, _Parts] = {}
+    unread: dict[str, str] = {}
     where = file.where
-    try:
-        with file.open() as stream:
-            _refuse_compression(stream, where)
-            for member in _members(stream, where):
-                _, _, field = PurePosixPath(member.name).name.partition(".")
-                key = str(PurePosixPath(member.name))[: -len(field) - 1]
-                field = field.lower()
-                if f".{field}" in IMAGE_SUFFIXES:
-                    parts = samples.setdefault(key, _Parts())
-                    if parts.image is not None:
-                        raise DataError(f"{where} holds {parts.image.name} and {member.name}: two images of one key")
-                    parts.image = member
-                    parts.size = _size(stream, member) if measure else None
-                elif field == "cls":
-                    parts = samples.setdefault(key, _Parts())
-                    if parts.label is not None:
-                        raise DataError(f"{where} holds {member.name} twice; repack the shard")
-                    parts.label = _label(stream, member, where)
-                elif field.endswith(IMAGE_SUFFIXES):
-                    # "a.b.jpg" is field "b.jpg" of key "a": an image that would go missing without a word.
-                    raise DataError(f"{where}: {member.name} has a dot in its key; rename the samples without dots")
-    except OSError as error:
-        raise DataError(f"{where} cannot be read: {error.strerror or error}") from error
+    with reading(where), file.open() as stream:
+        _refuse_compression(stream, where)
+        for member in _members(stream, where):
+            _, _, field = PurePosixPath(member.name).name.partition(".")
+            key = str(PurePosixPath(member.name))[: -len(field) - 1]
+            field = field.lower()
+            if f".{field}" in IMAGE_SUFFIXES:
+                parts = samples.setdefault(key, _Parts())
+                if parts.image is not None:
+                    raise DataError(f"{where} holds {parts.image.name} and {member.name}: two images of one key")
+                parts.image = member
+                parts.size = _size(stream, member) if measure else None
+            elif field == "cls":
+                parts = samples.setdefault(key, _Parts())
+                if parts.label is not None:
+                    raise DataError(f"{where} holds {member.name} twice; repack the shard")
+                parts.label = _label(stream, member, where)
+            elif field.endswith(IMAGE_SUFFIXES):
+                # "a.b.jpg" is field "b.jpg" of key "a": an image that would go missing without a word.
+                raise DataError(f"{where}: {member.name} has a dot in its key; rename the samples without dots")
+            elif PurePosixPath(field or "x").suffix in UNREAD_SUFFIXES or f".{field}" in UNREAD_SUFFIXES:
+                unread[key] = member.name  # may be the mask or the depth of another image
+    for key, name in unread.items():
+        if key not in samples or samples[key].image is None:
+            raise DataError(f"{where}: images such as {name} are not read; repack the shard with JPEG, PNG or WebP")
     return samples
 
 
 def _members(stream: BinaryIO, file: str) -> Iterator[tarfile.TarInfo]:
     """The regular members, by their headers; damage anywhere up to the end of the file is an error."""
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
+                if any("\udc80" <= letter <= "\udcff" for letter in member.name):
+                    raise DataError(f"{file}: the name {member.name!a} is not UTF-8; repack the shard")
                 hidden = PurePosixPath(member.name).name.startswith(".")
                 if member.isdir() or hidden:
                     continue
                 if not member.isreg() or member.issparse():
                     raise DataError(f"{file}: {member.name} is not a plain file; repack the shard")
-                yield member  # whoever takes it may move the stream, but not back
+                yield member  # its taker may move the stream, but not back
             # tarfile takes a damaged header, or the end of the file, for the end of the archive.
             stream.seek(archive.offset)
             tail = stream.read(tarfile.BLOCKSIZE)
@@ -161,9 +182,9 @@ def _size(stream: BinaryIO, member: tarfile.TarInfo) -> tuple[int, int] | None:
 
 def _label(stream: BinaryIO, member: tarfile.TarInfo, file: str) -> int:
     stream.seek(member.offset_data)
-    text = stream.read(min(member.size, _LONGEST_LABEL)).decode("ascii", "replace").strip()
-    if not text.isdecimal() or member.size > _LONGEST_LABEL:
-        raise DataError(f"{file}: {member.name} is {text!r}; a label is a decimal number, 0 or more")
+    text = stream.read(min(member.size, _LONGEST_LABEL)).decode("utf-8-sig", "replace").strip()
+    if not (text.isascii() and text.isdecimal()) or member.size > _LONGEST_LABEL:
+        raise DataError(f"{file}: {member.name} is {text!r}; a label is a whole number in decimal, 0 or more")
     return int(text)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,16 +14,37 @@ from cskd_pipeline.errors import RetryError
 
 
 @contextlib.contextmanager
-def writing(what: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals while writing `what` into a `RetryError` that names it."""
+def writing(what: Path | str, *, remedy: str = "make room or permit writing") -> Iterator[None]:
+    """Turn the operating system's refusals while writing `what` into a `RetryError` that names it and the remedy."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
         raise RetryError(
-            f"cannot write {what} ({reason}); nothing that was there is lost: "
-            "make room or permit writing, then run the same command again (training: with --resume)"
+            f"cannot write {what} ({reason(error)}); nothing that was there is lost: {remedy}, then run the same "
+            "command again (training: with --resume)"
         ) from error
+
+
+@contextlib.contextmanager
+def reading(what: Path | str) -> Iterator[None]:
+    """As `writing`, while reading; that there is no such file is for the caller to judge."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RetryError(
+            f"cannot read {what} ({reason(error)}); see to the storage and its permissions, then run the same command "
+            "again"
+        ) from error
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, and how to allow more where it is a limit of its own."""
+    text = error.strerror or str(error)
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return text
+    return f"{text}: at most {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed, raise that with ulimit -n"
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -161,6 +161,12 @@ def test_two_classes_of_one_name_are_told_apart(tmp_path):
     assert read_class_list(file) == ("crane (n1)", "tench", "crane (n3)")
 
 
+def test_a_class_list_is_utf_8_with_or_without_a_byte_order_mark(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_bytes("\ufeffcafé\r\nnew\u2028line\r\n".encode())
+    assert read_class_list(file) == ("café", "new\u2028line")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("a\n\nb\n", "line 2"), ("\n", "empty"), ("a\tx\na\tx\n", "lines 1 and 2")]
 )

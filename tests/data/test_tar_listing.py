@@ -46,6 +46,14 @@ def test_other_members_are_passed_over(list_one):
     assert list_one(members).keys == ["a"]
 
 
+def test_a_label_may_have_a_byte_order_mark_and_space_around_it(list_one):
+    assert list_one({"a.jpg": b"x", "a.cls": b"\xef\xbb\xbf 1\r\n"}).labels == [1]
+
+
+def test_an_image_may_have_a_mask_of_a_kind_that_is_not_read(list_one):
+    assert list_one({"a.jpg": b"x", "a.cls": b"0", "a.tif": b"x", "a.depth.tiff": b"x"}).keys == ["a"]
+
+
 def test_without_a_class_list_classes_are_numbered(list_one):
     assert list_one({"a.jpg": b"x", "a.cls": b"2"}).classes == ("0", "1", "2")
 
@@ -55,10 +63,16 @@ REFUSED = {
     "no image": ({"a.cls": b"0"}, "sample 'a'.*no image"),
     "two images": ({"a.jpg": b"x", "a.png": b"x", "a.cls": b"0"}, "two images of one key"),
     "a label twice": ({"a.jpg": b"x", "a.cls": b"0", "./a.cls": b"1"}, "twice"),
-    "a label that is no number": ({"a.jpg": b"x", "a.cls": b"cat"}, "is 'cat'; a label is a decimal number"),
+    "a label that is no number": ({"a.jpg": b"x", "a.cls": b"cat"}, "is 'cat'; a label is a whole number"),
     "a negative label": ({"a.jpg": b"x", "a.cls": b"-1"}, "is '-1'"),
+    "a label that is a fraction": ({"a.jpg": b"x", "a.cls": b"1.0"}, "is '1.0'; a label is a whole number"),
+    "a label in other digits": ({"a.jpg": b"x", "a.cls": "٣".encode()}, "a label is a whole number"),
+    "a label that is a time stamp": ({"a.jpg": b"x", "a.cls": b"1700000000"}, r"label 1700000000 \(a\.cls\) among 1"),
+    "a label that is an id": ({"a.jpg": b"x", "a.cls": b"5000000"}, "put a classes.txt beside the shards"),
+    "an image of another kind": ({"a.jpg": b"x", "a.cls": b"0", "b.gif": b"x"}, r"images such as b\.gif are not read"),
+    "a name that is no UTF-8": ({"a\udcff.jpg": b"x"}, r"a\\udcff\.jpg' is not UTF-8"),
     "an empty label": ({"a.jpg": b"x", "a.cls": b""}, "is ''"),
-    "a label that is a file of another kind": ({"a.jpg": b"x", "a.cls": b"1" * 5000}, "a label is a decimal number"),
+    "a label that is a file of another kind": ({"a.jpg": b"x", "a.cls": b"1" * 5000}, "a label is a whole number"),
     "a dotted key": ({"a.1.jpg": b"x", "a.1.cls": b"0"}, "dot in its key"),
 }
 
