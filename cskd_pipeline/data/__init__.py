@@ -5,23 +5,31 @@ from cskd_pipeline.data.catalogue import load_manifest, manifest_names, read_man
 from cskd_pipeline.data.class_list import read_class_list
 from cskd_pipeline.data.decode import decode_rgb
 from cskd_pipeline.data.manifest import Manifest, Split
-from cskd_pipeline.data.open_split import open_index, open_split
+from cskd_pipeline.data.opening import data_source, find_split, is_index, open_index, open_split
+from cskd_pipeline.data.pack import pack
 from cskd_pipeline.data.sample_index import SampleIndex
 from cskd_pipeline.data.shapes import write_shapes
-from cskd_pipeline.data.source import DataSource, evaluation_split, resolve_data
+from cskd_pipeline.data.shards import is_pattern
+from cskd_pipeline.data.source import ROOT_VARIABLE, DataSource, evaluation_split, resolve_data
 
 __all__ = [
+    "ROOT_VARIABLE",
     "DataSource",
     "Manifest",
     "SampleIndex",
     "Split",
     "build_index",
+    "data_source",
     "decode_rgb",
     "evaluation_split",
+    "find_split",
+    "is_index",
+    "is_pattern",
     "load_manifest",
     "manifest_names",
     "open_index",
     "open_split",
+    "pack",
     "read_class_list",
     "read_manifest",
     "resolve_data",

@@ -91,6 +91,7 @@ def build_index(
         "split": split,
         "samples": len(keys),
         "digest": digest,
+        "manifest": source.manifest.to_json(),
         "source": spec.source,
         "root": address_of(source.root),
         "path": spec.path,

@@ -14,14 +14,19 @@ from cskd_pipeline.errors import RetryError
 CACHE_VARIABLE = "CSKD_CACHE"
 
 
+def cache_path(*parts: str) -> Path:
+    """The folder `parts` of the cache, which need not be there: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`."""
+    base = os.environ.get(CACHE_VARIABLE)
+    return (Path(base).expanduser() if base else Path.home() / ".cache" / "cskd-pipeline").joinpath(*parts)
+
+
 def cache_folder(*parts: str) -> Path:
-    """The folder `parts` of the cache, created: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`.
+    """As `cache_path`, created.
 
     Raises:
         RetryError: it cannot be created or written to.
     """
-    base = os.environ.get(CACHE_VARIABLE)
-    folder = (Path(base).expanduser() if base else Path.home() / ".cache" / "cskd-pipeline").joinpath(*parts)
+    folder = cache_path(*parts)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):

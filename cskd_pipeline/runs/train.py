@@ -391,13 +391,14 @@ def _supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device,
 def _evaluation(
     request: TrainRequest, supply: _Supply, student: Student, *, device: torch.device, watch: Watch
 ) -> EvaluationSet | None:
+    from cskd_pipeline.data import data_source
     from cskd_pipeline.loading import EvaluationSet
     from cskd_pipeline.models.timm_model import normalisation
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.runtime.ranks import rank, world_size
 
-    # Where the training images were found by their digest, the others are looked for in the same place.
-    data = request.data or str(supply.index.root)
+    # Where the training images were found by their digest, the others belong to the same data set.
+    data = request.data or data_source(supply.index)
     split = request.eval_split
     if split is None:
         split = split_to_score(data, request.data_root)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cskd_pipeline.errors import RetryError
+from cskd_pipeline.errors import DataError, RetryError
 
 
 @contextlib.contextmanager
@@ -27,11 +27,18 @@ def writing(what: Path | str, *, remedy: str = "make room or permit writing") ->
 
 @contextlib.contextmanager
 def reading(what: Path | str) -> Iterator[None]:
-    """As `writing`, while reading; that there is no such file is for the caller to judge."""
+    """As `writing`, while reading; that there is no such file is for the caller to judge.
+
+    Raises:
+        DataError: a folder is where a file should be, or the other way round.
+        RetryError: anything else.
+    """
     try:
         yield
     except FileNotFoundError:
         raise
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise DataError(f"{what} cannot be read: {reason(error)}") from error
     except OSError as error:
         raise RetryError(
             f"cannot read {what} ({reason(error)}); see to the storage and its permissions, then run the same command "
