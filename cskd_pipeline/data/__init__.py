@@ -1,10 +1,8 @@
 """Data sets: what one is, where its files lie, its canonical order, and each image by its index, exactly as stored."""
 
 from cskd_pipeline.data.build import build_index
-from cskd_pipeline.data.catalogue import load_manifest, manifest_names, read_manifest
-from cskd_pipeline.data.class_list import read_class_list
-from cskd_pipeline.data.decode import decode_rgb
-from cskd_pipeline.data.manifest import Manifest, Split
+from cskd_pipeline.data.decode import Box, decode_rgb
+from cskd_pipeline.data.manifest import Manifest, Split, load_manifest, manifest_names, read_manifest
 from cskd_pipeline.data.opening import data_source, find_split, is_index, open_index, open_split
 from cskd_pipeline.data.pack import pack
 from cskd_pipeline.data.sample_index import SampleIndex
@@ -14,6 +12,7 @@ from cskd_pipeline.data.source import ROOT_VARIABLE, DataSource, evaluation_spli
 
 __all__ = [
     "ROOT_VARIABLE",
+    "Box",
     "DataSource",
     "Manifest",
     "SampleIndex",
@@ -30,7 +29,6 @@ __all__ = [
     "open_index",
     "open_split",
     "pack",
-    "read_class_list",
     "read_manifest",
     "resolve_data",
     "write_shapes",

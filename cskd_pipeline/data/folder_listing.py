@@ -133,6 +133,11 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return False
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether images lie in `folder` itself."""
+    return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in _entries(folder))
+
+
 def _compare_classes(folder: Path, *, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
     if not found:
         raise DataError(f"{folder} holds no class folder; expected {_some(expected) or 'one folder a class'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cskd_pipeline.data.places import Place
+from cskd_pipeline.data.images import Span
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -63,9 +63,9 @@ class Listing:
         self.files.append(name)
         return len(self.files) - 1
 
-    def place(self, row: int) -> Place:
+    def span(self, row: int) -> Span:
         """Where a sample's image lies."""
-        return Place(self.files[self.file_ids[row]], self.offsets[row], self.lengths[row])
+        return Span(self.files[self.file_ids[row]], self.offsets[row], self.lengths[row])
 
     def add(
         self, key: str, *, label: int, file_id: int, offset: int, length: int, size: tuple[int, int] | None = None

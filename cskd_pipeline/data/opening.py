@@ -8,15 +8,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cskd_pipeline.data.build import build_index, index_folder, on_disk
+from cskd_pipeline.data.build import Progress, build_index, index_folder, on_disk
 from cskd_pipeline.data.cache import cache_path
-from cskd_pipeline.data.catalogue import manifest_names
 from cskd_pipeline.data.fingerprint import fingerprint
-from cskd_pipeline.data.index_files import HEADER_NAME, read_header
-from cskd_pipeline.data.manifest import Manifest, Split
-from cskd_pipeline.data.measure import Progress
-from cskd_pipeline.data.root import address_of
-from cskd_pipeline.data.sample_index import SampleIndex
+from cskd_pipeline.data.manifest import Manifest, Split, manifest_names
+from cskd_pipeline.data.sample_index import HEADER_NAME, SampleIndex, read_header
 from cskd_pipeline.data.source import DataSource, resolve_data
 from cskd_pipeline.errors import CskdError, DataError, UsageError
 from cskd_pipeline.storage.names import native
@@ -66,8 +62,8 @@ def open_index(folder: Path) -> SampleIndex:
         DataError: it is missing or damaged, or the data files were changed since it was built.
     """
     index = SampleIndex.open(folder)
-    if fingerprint(index.root, Split(index.source, index.pattern)) != index.fingerprint:
-        where = address_of(index.root)
+    if fingerprint(index.root, Split(index.layout, index.pattern)) != index.fingerprint:
+        where = index.root.address
         raise DataError(f"index {folder} is older than the data in {where}, which has changed since; build it again")
     return index
 
@@ -85,7 +81,7 @@ def data_source(index: SampleIndex) -> DataSource:
     """
     manifest = read_header(index.folder).get("manifest")
     if manifest is None:
-        return resolve_data(address_of(index.root))
+        return resolve_data(index.root.address)
     return DataSource(Manifest.from_json(manifest), index.root)
 
 
@@ -122,7 +118,7 @@ def find_split(
             continue
         if index.digest == digest:
             return index
-        tried.append(f"{name} {split} in {address_of(index.root)} has the digest {index.digest}")
+        tried.append(f"{name} {split} in {index.root.address} has the digest {index.digest}")
     where = "; ".join(tried) or f"no index in {cache_path('index')} has this digest"
     raise DataError(
         f"the images that belong to these labels ({name} {split}, digest {digest}) are not found; say where they lie "

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from cskd_pipeline.data.class_list import parse_class_list
+from cskd_pipeline.data.manifest import parse_class_list
 from cskd_pipeline.data.sample_index import SampleIndex
 from cskd_pipeline.errors import DataError, RetryError, UsageError
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from cskd_pipeline.data.data_file import DataFile
 from cskd_pipeline.data.decode import HEADER_BYTES, bombs_are_errors, image_size
 from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing
-from cskd_pipeline.data.measure import Progress
+from cskd_pipeline.data.shards import open_file
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage import Storage, StoredFile
 from cskd_pipeline.storage.durable import reading
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
@@ -35,16 +35,18 @@ class _Parts:
 
 
 def list_tars(
-    shards: Sequence[DataFile],
+    root: Storage,
+    shards: Sequence[StoredFile],
     *,
     classes: tuple[str, ...],
     measure: bool = False,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Listing:
     """The samples of `shards`, each shard's in member order.
 
     Args:
+        root: where they lie.
         shards: the tars.
         classes: the class names; empty: the labels' numbers.
         measure: look into the images' headers as well, where they are read through anyway.
@@ -58,13 +60,13 @@ def list_tars(
     """
     listing = Listing(classes)
     file_of_key: dict[str, str] = {}
-    list_one = functools.partial(_samples, measure=measure)
+    list_one = functools.partial(_samples, root, measure=measure)
     bytes_read, bytes_in_all = 0, sum(file.size for file in shards)
     with bombs_are_errors(), ThreadPoolExecutor(threads) as pool:
         found = pool.map(list_one, shards) if threads > 1 else map(list_one, shards)
         try:
             for file, samples in zip(shards, found, strict=True):
-                _add(listing, file, samples, file_of_key)
+                _add(listing, samples, file_of_key, name=file.name, where=root.at(file.name))
                 bytes_read += file.size
                 if progress is not None:
                     progress(len(listing.keys), round(len(listing.keys) * bytes_in_all / max(1, bytes_read)))
@@ -87,10 +89,10 @@ def _numbered_classes(listing: Listing) -> tuple[str, ...]:
     return tuple(str(label) for label in range(last + 1))
 
 
-def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_key: dict[str, str]) -> None:
-    file_id, classes = listing.add_file(file.name), listing.classes
+def _add(listing: Listing, samples: dict[str, _Parts], file_of_key: dict[str, str], *, name: str, where: str) -> None:
+    file_id, classes, shard = listing.add_file(name), listing.classes, where
     for key, parts in samples.items():
-        where = f"sample {key!r} of {file.where}"
+        where = f"sample {key!r} of {shard}"
         if parts.image is None:
             raise DataError(f"{where} has a label ({key}.cls) and no image; repack the shard")
         if parts.label is None:
@@ -101,7 +103,7 @@ def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_k
             )
         if key in file_of_key:
             raise DataError(f"{where} occurs in {file_of_key[key]} too; keys must be unique in a split")
-        file_of_key[key] = file.where
+        file_of_key[key] = shard
         listing.add(
             key,
             label=parts.label,
@@ -112,11 +114,11 @@ def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_k
         )
 
 
-def _samples(file: DataFile, *, measure: bool) -> dict[str, _Parts]:
+def _samples(root: Storage, file: StoredFile, *, measure: bool) -> dict[str, _Parts]:
     samples: dict[str, _Parts] = {}
     unread: dict[str, str] = {}
-    where = file.where
-    with reading(where), file.open() as stream:
+    where = root.at(file.name)
+    with reading(where), open_file(root, file) as stream:
         _refuse_compression(stream, where)
         for member in _members(stream, where):
             _, _, field = PurePosixPath(member.name).name.partition(".")

@@ -65,19 +65,24 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         RetryError: the storage is full, read-only or out of reach.
     """
     # One writer per file, so a fixed name: what a killed process left behind is overwritten, not collected.
-    temporary = path.with_name(path.name + ".writing")
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+    with writing(path), half_written(path.with_name(path.name + ".writing"), write) as temporary:
+        temporary.replace(path)
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def half_written(temporary: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> Iterator[Path]:
+    """A file that `write` has filled, on stable storage if `durable`; it is removed unless it gets another name."""
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

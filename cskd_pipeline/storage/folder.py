@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from cskd_pipeline.errors import DataError, RetryError
 from cskd_pipeline.runtime.process_name import has_ended, process_name
-from cskd_pipeline.storage.durable import reading, sync, writing
+from cskd_pipeline.storage.durable import half_written, reading, sync, writing
 from cskd_pipeline.storage.names import native, utf8
 from cskd_pipeline.storage.storage import StoredFile
 
@@ -96,7 +96,7 @@ class FolderStorage:
         """See `Storage`."""
         with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
             try:
-                _place(temporary, self._path(name))
+                _link(temporary, self._path(name))
             except FileExistsError:
                 return False
             if durable:
@@ -152,16 +152,8 @@ class FolderStorage:
         temporary = self.root / HALF_WRITTEN / f"{self._writer}.{secrets.token_hex(4)}"
         for folder in (temporary.parent, target.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+        with half_written(temporary, lambda file: file.write(content), durable=durable):
             yield temporary
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _sync_above(self, name: str) -> None:
         """Make the names on the way to a file durable."""
@@ -203,7 +195,7 @@ def _past_stale(read: Callable[[], Result]) -> Result:
     return read()
 
 
-def _place(temporary: Path, target: Path) -> None:
+def _link(temporary: Path, target: Path) -> None:
     """Give a file its name unless there is one of this name."""
     try:
         os.link(temporary, target)  # unlike a rename it replaces nothing
@@ -241,9 +233,9 @@ def _walk(folder: Path, prefix: str, *, deep: bool) -> Iterator[StoredFile]:
         else:
             try:
                 yield _stored(prefix + utf8(entry.name), entry.stat())
-            except FileNotFoundError:
-                continue  # removed meanwhile
             except OSError as error:
-                if error.errno != errno.ELOOP:
+                if not entry.is_symlink() and isinstance(error, FileNotFoundError):
+                    continue  # removed meanwhile
+                if error.errno not in (errno.ELOOP, errno.ENOENT):
                     raise
                 yield StoredFile(prefix + utf8(entry.name), -1, "")

@@ -191,10 +191,10 @@ def test_a_low_limit_on_open_files_is_raised_or_kept_to(as_folder, few_files, pi
 
 def test_too_many_open_files_are_no_broken_images(as_folder, monkeypatch):
     index = open_split(str(as_folder), "train")
-    monkeypatch.setattr(Path, "read_bytes", lambda file: os.open(file, os.O_RDONLY, dir_fd=refuse()))
 
-    def refuse():
+    def refuse(*how):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(RetryError, match=r"Too many open files: at most \d+ are allowed, raise that with ulimit -n"):
         index.read(0)

@@ -39,7 +39,7 @@ def test_of_several_places_one_that_is_there_is_taken(as_folder, as_tars, tmp_pa
     pack(open_split(str(as_folder), "train"), tmp_path / "packed")
     assert open_split(str(tmp_path / "packed"), "train").digest == digest
     shutil.rmtree(tmp_path / "packed")
-    assert str(found(digest).file(0)).startswith(str(as_folder))
+    assert found(digest).root.address == str(as_folder)
 
 
 def test_data_that_moved_is_said_to_be_where_it_was_not(as_tars):

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from cskd_pipeline.data import open_split
-from cskd_pipeline.data.data_file import shard_files
+from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.data.tar_listing import list_tars
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage import FolderStorage
 
 
 @pytest.fixture
 def list_one(tmp_path, write_tar):
     def listing(members, classes=()):
         write_tar(tmp_path / "x.tar", members)
-        return list_tars(shard_files(tmp_path, "x.tar"), classes=classes)
+        return list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=classes)
 
     return listing
 
@@ -94,7 +95,7 @@ def test_a_key_in_two_shards_names_both(tmp_path, write_tar):
     for name in ("x.tar", "y.tar"):
         write_tar(tmp_path / name, {"a.jpg": b"x", "a.cls": b"0"})
     with pytest.raises(DataError, match=r"y\.tar occurs in .*x\.tar too"):
-        list_tars(shard_files(tmp_path, "{x,y}.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "{x,y}.tar"), classes=())
 
 
 def test_a_link_in_a_shard_is_refused(tmp_path):
@@ -103,7 +104,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "b.jpg"
         archive.addfile(member)
     with pytest.raises(DataError, match=r"a\.jpg is not a plain file"):
-        list_tars(shard_files(tmp_path, "x.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=())
 
 
 @pytest.mark.parametrize(("kind", "compress"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
@@ -121,7 +122,7 @@ def test_a_shard_cut_anywhere_is_refused(as_tars):
     for length in [0, 1, 511, 512, 1000, *range(1024, end, 512), end - 1]:
         file.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(shard_files(as_tars, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
 
 
 def test_a_damaged_header_is_refused(as_tars):
@@ -134,7 +135,7 @@ def test_a_damaged_header_is_refused(as_tars):
         damaged[start + 3] ^= 1
         file.write_bytes(damaged.tobytes())
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(shard_files(as_tars, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
 
 
 def test_joined_shards_are_refused(as_tars):

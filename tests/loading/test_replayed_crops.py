@@ -14,7 +14,7 @@ import torch
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data import SampleIndex, open_split
-from cskd_pipeline.data.jpeg import Box
+from cskd_pipeline.data.decode import Box
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.loading import CropLoader, EpochOrder
 from cskd_pipeline.loading.order import Batch
