@@ -112,7 +112,6 @@ def build_index(
         "path": spec.path,
         "fingerprint": stamp,
         "classes": list(listing.classes),
-        "counts": np.bincount(labels, minlength=len(listing.classes)).tolist(),
         "left_out": _summary([*source.left_out, *listing.left_out]),
     }
     write_index(folder, columns, header)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from cskd_pipeline.data.manifest import class_list
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.storage import FolderStorage, Storage, StoredFile, is_address, open_storage, open_stored
 from cskd_pipeline.storage.durable import reading
-from cskd_pipeline.storage.names import native
+from cskd_pipeline.storage.names import native, utf8
 
 SPLIT_FIELD = "{split}"
 CLASSES_NAME = "classes.txt"
@@ -30,15 +30,18 @@ def is_pattern(text: str) -> bool:
 
 
 def root_and_pattern(text: str) -> tuple[Storage, str]:
-    """The leading folders of a path or an address that hold no wildcard, and the rest: the part that is a pattern.
+    """The leading folders of a path or an address that exist or hold no wildcard, and the rest, which is a pattern.
 
     Raises:
         UsageError: an address names no bucket, or is of a kind that is not read.
     """
-    scheme, mark, rest = text.partition("://") if is_address(text) else ("", "", text)
+    scheme, mark, rest = text.partition("://") if is_address(text) else ("", "", utf8(native(text)))
     parts = PurePosixPath(rest).parts
     fixed = 0
-    while fixed < len(parts) - 1 and not any(letter in parts[fixed] for letter in _MAGIC):
+    while fixed < len(parts) - 1 and (
+        not any(letter in parts[fixed] for letter in _MAGIC)
+        or (not scheme and Path(native(str(PurePosixPath(*parts[: fixed + 1])))).is_dir())
+    ):
         fixed += 1
     if scheme and not fixed:
         raise UsageError(f"{text!r} names no bucket and shards in it; write s3://bucket/path/train-*.tar")
@@ -68,7 +71,7 @@ def find_shards(root: Storage, pattern: str) -> list[StoredFile]:
             raise NoShardsError(f"{root.at(alternative)} does not exist, but the pattern {pattern!r} names it")
         found |= {file.name: file for file in matches}
     if not found:
-        raise NoShardsError(f"no file under {root.address} matches {pattern!r}; check the place and the pattern")
+        raise NoShardsError(f"no file under {root.address} matches {pattern!r}; check the folder and the pattern")
     return list(found.values())
 
 

@@ -109,9 +109,9 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
             return DataSource(manifest, root_at(own_root, beside=path))
         return DataSource(manifest, FolderStorage(path.parent) if root is None else root_at(root))
     if path.is_dir() or (is_address(text) and not is_pattern(text)):
-        place = root_at(text)
-        described, left_out = _describe(place)
-        return DataSource(described, place, left_out=left_out)
+        folder = root_at(text)
+        described, left_out = _describe(folder)
+        return DataSource(described, folder, left_out=left_out)
     if is_pattern(text):
         return _describe_pattern(text if is_address(text) else str(path))
     raise UsageError(
@@ -185,13 +185,13 @@ def _describe(root: Storage) -> tuple[Manifest, tuple[str, ...]]:
         DataError: it holds none of these layouts.
         RetryError: it cannot be listed.
     """
-    name, place = _name_of(root), root.address
+    name, where = _name_of(root), root.address
     local = root.root if isinstance(root, FolderStorage) else None
     entries = sorted([*(file.name for file in root.files(deep=False)), *(root.folders() if local else [])])
     folders = {} if local is None else _split_folders(local)
     shards = {
         split: spec
-        for split, spec in _shard_splits(place, entries).items()
+        for split, spec in _shard_splits(where, entries).items()
         if split not in folders or "*" in spec.path  # `train.tar` beside `train/` is what that was unpacked from
     }
     if shards:
@@ -207,14 +207,14 @@ def _describe(root: Storage) -> tuple[Manifest, tuple[str, ...]]:
     tars = any(entry.endswith(".tar") for entry in entries)
     if tars and (local is None or not any(holds_images(local / native(entry)) for entry in classes)):
         raise UsageError(
-            f"{place} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLIT_WORDS)}; "
-            f"name them by a pattern such as '{place}/*.tar'"
+            f"{where} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLIT_WORDS)}; "
+            f"name them by a pattern such as '{where}/*.tar'"
         )
     if local is None and root.folders():
         local_folder(root)
     if not classes:
         folders_or = "" if local is None else "train/, val/, test/ with class folders in them, class folders alone, or "
-        raise DataError(f"{place} holds no data set: expected {folders_or}shards called <split>-*.tar")
+        raise DataError(f"{where} holds no data set: expected {folders_or}shards called <split>-*.tar")
     return Manifest(name, classes=classes, splits={"train": Split("folder", ".")}), ()
 
 
@@ -228,7 +228,9 @@ def _describe_pattern(text: str) -> DataSource:
     there = {candidate: word for word, candidate in patterns.items() if has_shards(root, candidate)}
     found = {split: Split("tar", candidate) for split, candidate in _by_split(root.address, there).items()}
     if not found:
-        raise DataError(f"{text!r} matches no file for split {', '.join(SPLIT_WORDS)}; check the place and the pattern")
+        raise DataError(
+            f"{text!r} matches no file for split {', '.join(SPLIT_WORDS)}; check the folder and the pattern"
+        )
     return DataSource(Manifest(_name_of(root), splits=found), root)
 
 
@@ -245,23 +247,23 @@ def _split_folders(folder: Path) -> dict[str, str]:
     return _by_split(str(folder), {word: word for word in words})
 
 
-def _shard_splits(place: str, names: Iterable[str]) -> dict[str, Split]:
+def _shard_splits(where: str, names: Iterable[str]) -> dict[str, Split]:
     """The splits that the tars among the files of a folder are named for."""
     patterns = {}
     for name in names:
         if (match := _SHARD.fullmatch(name)) and _split_called(match[1]) and (match[2] or not match[3]):
             patterns[f"{match[1]}{match[2]}*.tar" if match[2] else name] = match[1]
-    return {split: Split("tar", pattern) for split, pattern in _by_split(place, patterns).items()}
+    return {split: Split("tar", pattern) for split, pattern in _by_split(where, patterns).items()}
 
 
-def _by_split(place: str, words: Mapping[str, str]) -> dict[str, str]:
+def _by_split(where: str, words: Mapping[str, str]) -> dict[str, str]:
     """From split to the one name whose word stands for it."""
     found = {}
     for split in SPLIT_WORDS:
         names = [name for name, word in words.items() if _split_called(word) == split]
         if len(names) > 1:
             raise UsageError(
-                f"{place} holds {' and '.join(names)}, which both stand for the split {split}; name one of them by a "
+                f"{where} holds {' and '.join(names)}, which both stand for the split {split}; name one of them by a "
                 "pattern or a manifest, or rename it"
             )
         if names:

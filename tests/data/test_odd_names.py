@@ -48,6 +48,7 @@ def test_odd_names_are_the_same_in_a_posix_locale(odd, tmp_path):
     packed = tmp_path / "pack [ed] é"
     expected = digest_in(POSIX, odd, "--pack", packed)
     assert open_split(str(packed), "train").digest == expected == digest_in(POSIX, packed)
+    assert digest_in(POSIX, packed / "train-*.tar") == expected == digest_in({}, packed / "train-{000000..000000}.tar")
     assert open_split(str(packed), "train").classes == open_split(str(odd), "train").classes
 
 
