@@ -97,7 +97,7 @@ def open_file(root: Storage, file: StoredFile) -> BinaryIO:
     if not isinstance(root, FolderStorage):
         return open_stored(root, file)
     if file.size < 0:
-        raise DataError(f"{root.at(file.name)} is no plain file, or a link to nothing; restore it")
+        raise DataError(f"{root.at(file.name)} cannot be read: it is no plain file, or a link to nothing; restore it")
     with reading(root.at(file.name)):
         return (root.root / native(file.name)).open("rb")
 
@@ -141,6 +141,9 @@ def _matching(
     first, rest = parts[0], parts[1:]
     if not rest:
         yield from (file for file in listed(folder) if _named(first, PurePosixPath(file.name).name))
+        for name in root.folders(folder) if isinstance(root, FolderStorage) else ():
+            if name.endswith(".tar") and _named(first, name):  # unpacked: opening it says so
+                yield StoredFile(str(PurePosixPath(folder, name)), -1)
     elif not _is_wild(first):
         yield from _matching(root, str(PurePosixPath(folder, first)), rest, listed)
     else:

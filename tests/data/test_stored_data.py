@@ -80,7 +80,7 @@ def test_a_pattern_in_a_folder_may_go_down_up_or_anywhere(pattern, tmp_path):
 
 def test_a_shard_that_is_a_link_to_nothing_is_named(as_tars):
     (as_tars / "train-3.tar").symlink_to("nowhere")
-    with pytest.raises(DataError, match=r"train-3\.tar is no plain file, or a link to nothing"):
+    with pytest.raises(DataError, match=r"train-3\.tar cannot be read: it is no plain file, or a link"):
         open_split(str(as_tars), "train")
 
 
