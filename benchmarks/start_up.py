@@ -55,7 +55,7 @@ def make_index(folder: Path, entries: int) -> Path:
     import numpy as np
     from PIL import Image
 
-    from cskd_pipeline.data.index_files import write_index
+    from cskd_pipeline.data.sample_index import write_index
 
     encoded = []
     generator = np.random.default_rng(0)

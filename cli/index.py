@@ -9,6 +9,7 @@ import click
 
 from cskd_pipeline.runs.index import IndexRequest
 from cskd_pipeline.runs.index import index as run
+from cskd_pipeline.storage.names import shown, utf8
 
 from .options import GroupedCommand, given, json_option, request_options
 from .terminal import terminal
@@ -35,14 +36,18 @@ def index(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         "classes": len(built.classes),
         "samples_per_class": [int(counts.min()), int(counts.max())],
         "digest": built.digest,
-        "folder": str(built.folder),
+        "left_out": built.left_out,
+        "folder": shown(utf8(built.folder)),
     }
     if as_json:
         click.echo(json.dumps(facts))
         return
     click.echo(f"{built.name} {built.split}: {len(built):,} images, {len(built.classes)} classes")
     click.echo(f"images per class: {counts.min()} to {counts.max()}")
+    if built.left_out:
+        click.echo(f"left out, being no images: {built.left_out}")
     click.echo(f"digest: {built.digest}")
-    click.echo(f"index: {built.folder}")
+    click.echo(f"index: {facts['folder']}")
     if request.pack is not None:
-        click.echo(f"packed: {request.pack}, which is the same data set (--data {request.pack})")
+        copy = shown(utf8(request.pack))
+        click.echo(f"packed: {copy}, which is the same data set (--data {copy})")

@@ -6,44 +6,63 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cskd_pipeline.errors import RetryError
+from cskd_pipeline.storage.durable import writing
 
 CACHE_VARIABLE = "CSKD_CACHE"
+_REMEDY = f"free some space or set {CACHE_VARIABLE} to a folder that can be written"
+
+
+def cache_path(*parts: str) -> Path:
+    """The folder `parts` of the cache, which need not be there: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`."""
+    base = os.environ.get(CACHE_VARIABLE)
+    return (Path(base).expanduser() if base else Path.home() / ".cache" / "cskd-pipeline").joinpath(*parts)
 
 
 def cache_folder(*parts: str) -> Path:
-    """The folder `parts` of the cache, created: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`.
+    """As `cache_path`, created.
 
     Raises:
         RetryError: it cannot be created or written to.
     """
-    base = os.environ.get(CACHE_VARIABLE)
-    folder = (Path(base).expanduser() if base else Path.home() / ".cache" / "cskd-pipeline").joinpath(*parts)
-    with storage_errors(folder):
+    folder = cache_path(*parts)
+    with writing(folder, remedy=_REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError("no permission to write")
     return folder
 
 
-@contextlib.contextmanager
-def storage_errors(folder: Path) -> Iterator[None]:
-    """Turns an `OSError` of the block into a `RetryError` that names `folder` and the way out."""
-    try:
-        yield
-    except OSError as error:
-        raise RetryError(
-            f"cannot write to {folder} ({error.strerror or error}); "
-            f"free some space or set {CACHE_VARIABLE} to a folder that can be written"
-        ) from error
+def put_folder(folder: Path, fill: Callable[[Path], None], *, keep: Callable[[Path], bool]) -> None:
+    """Make `folder` what `fill` writes into a fresh one beside it, in one step: nobody finds a half of it.
+
+    What is there is replaced, unless `keep` accepts it, as when another process was quicker. Processes that have the
+    old files open or mapped keep them.
+
+    Raises:
+        RetryError: it cannot be written.
+    """
+    with writing(folder, remedy=_REMEDY), _scratch_beside(folder) as scratch:
+        fill(scratch)
+        while True:
+            try:
+                scratch.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+            else:
+                return
+            if keep(folder):
+                return
+            with _scratch_beside(folder) as aside, contextlib.suppress(FileNotFoundError):
+                folder.rename(aside / "old")
 
 
 @contextlib.contextmanager
-def scratch_beside(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside `folder`, on the same file system, removed afterwards unless it was renamed."""
+def _scratch_beside(folder: Path) -> Iterator[Path]:
+    """A fresh folder on the same file system, removed afterwards unless it was renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}"
     scratch.mkdir()
@@ -51,23 +70,3 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def take_place(scratch: Path, folder: Path) -> bool:
-    """Renames `scratch` to `folder`; False where a `folder` that is not empty stands there already."""
-    try:
-        scratch.rename(folder)
-    except OSError:
-        if folder.exists():
-            return False
-        raise
-    return True
-
-
-def move_away(folder: Path) -> None:
-    """Removes `folder`: renamed before it is deleted, so that nobody opens a half of it.
-
-    Who has its files open or mapped keeps them.
-    """
-    with scratch_beside(folder) as scratch, contextlib.suppress(FileNotFoundError):
-        folder.rename(scratch / "old")

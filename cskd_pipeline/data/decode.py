@@ -2,6 +2,11 @@
 
 EXIF orientation is never applied: a crop's region is in stored pixels, and labels outlive the reader that
 wrote them.
+
+Parts of a JPEG are decoded by simplejpeg where that gives the same pixels: it and Pillow both hold libjpeg-turbo, which
+gives the same bits whichever of them asks. What simplejpeg is not sure of is left to Pillow: inks, subsampling that
+versions of the library smooth differently, and every file with a flaw, so that Pillow alone decides what is refused and
+what is forgiven.
 """
 
 from __future__ import annotations
@@ -9,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -22,6 +29,7 @@ HEADER_BYTES = 16 << 10
 """From so many bytes of an image `image_size` mostly tells its size."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_SIMPLE = {"Gray", "444", "422", "420"}
 _DIRECT = ("RGB", "L", "1", "CMYK", "YCbCr", "LA", "RGBA", "RGBX")
 
 
@@ -85,3 +93,42 @@ def _named(name: str) -> Iterator[None]:
         if isinstance(error, UnidentifiedImageError):
             reason = f"no {', '.join(_FORMATS)} image"
         raise DataError(f"{name}: cannot be decoded ({reason}); replace or remove it, then index again") from error
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels; it lies inside."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        """As an index."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """As an index."""
+        return slice(self.left, self.left + self.width)
+
+
+def decode_parts(data: bytes, boxes: Sequence[Box], *, size: tuple[int, int]) -> list[NDArray[np.uint8]] | None:
+    """uint8 [box.height, box.width, 3] RGB for each box; None where Pillow is to decode, or to say what is wrong.
+
+    Args:
+        data: an encoded image of any kind.
+        boxes: the parts.
+        size: (height, width) that the image is said to have.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)
+        if (height, width) != size or colours not in ("YCbCr", "Gray") or subsampling not in _SIMPLE:
+            return None
+        whole: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # strict as it is, it refuses what Pillow may forgive
+        return None
+    return [whole[box.rows, box.columns] for box in boxes]

@@ -1,13 +1,21 @@
-"""What a data set is: its classes, its splits, and how many images each should hold."""
+"""What a data set is: its classes, its splits, and how many images each should hold; read from YAML and class lists."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
+import re
+from collections import Counter
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Self
 
-from cskd_pipeline.errors import UsageError, nearest
+from cskd_pipeline.errors import DataError, UsageError, nearest
 from cskd_pipeline.record import Record
+from cskd_pipeline.storage.names import native
+
+_PACKAGE = "cskd_pipeline_data_manifests"
 
 SOURCES = ("folder", "tar", "generated")
 
@@ -96,3 +104,97 @@ class Manifest(Record):
         parsed = {str(name): Split.from_json(fields) for name, fields in splits.items()}
         # Called by name: the zero-argument form of super() needs the class that `slots=True` has replaced.
         return super(Manifest, cls).from_json({**values, "splits": parsed})
+
+
+def manifest_names() -> list[str]:
+    """The names of the shipped manifests, sorted."""
+    files = importlib.resources.files(_PACKAGE).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_manifest(name: str) -> Manifest:
+    """The shipped manifest of this name.
+
+    Raises:
+        UsageError: no such manifest; the message names the nearest ones.
+    """
+    known = manifest_names()
+    if name not in known:
+        raise UsageError(f"no manifest is called {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    return read_manifest(importlib.resources.files(_PACKAGE) / f"{name}.yaml")[0]
+
+
+def read_manifest(file: Path | Traversable) -> tuple[Manifest, str | None]:
+    """The manifest in a YAML file, and its `root:` as written (None where it has none).
+
+    Raises:
+        UsageError: the file cannot be read, is not YAML, or has an unknown or missing field.
+    """
+    import yaml
+
+    try:
+        fields: Any = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"manifest {file} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"{file} must be a mapping of name, classes and splits, found {type(fields).__name__}")
+    root = fields.pop("root", None)
+    if root is not None and not isinstance(root, str):
+        raise UsageError(f"{file}: root must be a folder's name, found {root!r}")
+    classes_file = fields.pop("classes_file", None)
+    if classes_file is not None:
+        if "classes" in fields:
+            raise UsageError(f"{file} gives both classes and classes_file; keep one")
+        folder = file.parent if isinstance(file, Path) else importlib.resources.files(_PACKAGE)
+        try:
+            names = (folder / native(str(classes_file))).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: classes_file {classes_file!r} cannot be read: {error}") from error
+        fields["classes"] = list(parse_class_list(names))
+    try:
+        return Manifest.from_json(fields), root
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def parse_class_list(text: str) -> tuple[str, ...]:
+    """The class names of a class list, whose line N (from 0) names class N in its first tab-separated field.
+
+    Empty lines at the end are ignored.
+
+    Where a name occurs again (ImageNet has two kinds of "crane") the second field tells its bearers apart:
+    "crane (n02012849)"; without one, the label does.
+    """
+    rows = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text.rstrip())]
+    times = Counter(row[0].strip() for row in rows)
+    names = []
+    for label, row in enumerate(rows):
+        name = row[0].strip()
+        if times[name] > 1:
+            name = f"{name} ({row[1].strip() if len(row) > 1 else label})"
+        names.append(name)
+    return tuple(names)
+
+
+def class_list(content: bytes, *, where: str) -> tuple[str, ...]:
+    """The class names in the content of a class list that is called `where`.
+
+    Raises:
+        DataError: it is no text, a line is empty, or two lines are equal in both fields.
+    """
+    try:
+        names = parse_class_list(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"class list {where} cannot be read: {error}") from error
+    if names == ("",):
+        raise DataError(f"class list {where} is empty; line N (from 0) names class N")
+    lines: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if not name or name.startswith(" ("):
+            raise DataError(f"{where} line {number} names no class; line N (from 0) names class N")
+        if name in lines:
+            raise DataError(f"{where} names {name!r} on lines {lines[name]} and {number}; class names must differ")
+        lines[name] = number
+    return names

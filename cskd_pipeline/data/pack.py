@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from cskd_pipeline.data.manifest import parse_class_list
 from cskd_pipeline.data.sample_index import SampleIndex
 from cskd_pipeline.errors import DataError, RetryError, UsageError
 
@@ -44,19 +45,22 @@ def pack(
         RetryError: the folder cannot be written; nothing there is a shard yet (all get their names at the end), and the
             same call begins again.
     """
-    classes = "".join(f"{name}\n" for name in index.classes)
+    text = "".join(f"{name}\n" for name in index.classes)
+    if parse_class_list(text) != index.classes:
+        raise DataError("a class's name holds a line break or a tab, or ends in a space; rename its folder")
+    classes = text.encode()
     named = folder / "classes.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if named.exists() and named.read_text(encoding="utf-8") != classes:
+        if named.exists() and named.read_bytes() != classes:
             raise UsageError(f"{folder} holds a data set of other classes; name another folder")
         if any(folder.glob(f"{index.split}-{'[0-9]' * 6}.tar")):
             raise UsageError(f"{folder} holds shards of {index.split} already; name another folder, or remove them")
-        named.write_text(classes, encoding="utf-8")
+        named.write_bytes(classes)
         written = []
         for start in range(0, len(index), shard_samples):
             partial = folder / f"{index.split}-{start // shard_samples:06d}.tar.partial"
-            with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+            with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
                 stop = min(start + shard_samples, len(index))
                 for first in range(start, stop, _AT_A_TIME):
                     portion = range(first, min(first + _AT_A_TIME, stop))

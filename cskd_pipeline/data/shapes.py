@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cskd_pipeline.data.cache import cache_folder, move_away, scratch_beside, storage_errors, take_place
+from cskd_pipeline.data.cache import cache_folder, put_folder
 from cskd_pipeline.errors import UsageError
 
 _SHARD_IMAGES = 1500
@@ -51,7 +51,8 @@ def write_shapes(
         return folder
     if folder.exists() and any(folder.iterdir()) and not (folder / _DONE).is_file():
         raise UsageError(f"{folder} exists and holds something other than shapes; name another folder")
-    with storage_errors(folder.parent), scratch_beside(folder) as scratch:
+
+    def draw(scratch: Path) -> None:
         (scratch / "classes.txt").write_text("".join(f"{name}\n" for name in OUTLINES), encoding="utf-8")
         done = 0
         for split, count in sizes.items():
@@ -64,10 +65,8 @@ def write_shapes(
         shards = {file.name: file.stat().st_size for file in sorted(scratch.glob("*.tar"))}
         record = {"version": VERSION, "sizes": sizes, "shards": shards}
         (scratch / _DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        while not take_place(scratch, folder):
-            if _whole(folder, sizes):
-                break  # another process was quicker
-            move_away(folder)
+
+    put_folder(folder, draw, keep=lambda there: _whole(there, sizes))
     return folder
 
 

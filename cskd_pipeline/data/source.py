@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cskd_pipeline.data.catalogue import load_manifest, manifest_names, read_manifest
-from cskd_pipeline.data.discover import SPLITS, describe_folder, describe_pattern, describe_storage
-from cskd_pipeline.data.manifest import Manifest, Split
-from cskd_pipeline.data.root import Root, folder_below, images_in_folders, root_at
-from cskd_pipeline.data.shards import SPLIT_FIELD, is_pattern
-from cskd_pipeline.data.stored_shards import has_shards
+from cskd_pipeline.data.folder_listing import class_folders, holds_images
+from cskd_pipeline.data.manifest import Manifest, Split, load_manifest, manifest_names, read_manifest
+from cskd_pipeline.data.shards import CLASSES_NAME, SPLIT_FIELD, find_shards, has_shards, is_pattern, root_and_pattern
 from cskd_pipeline.errors import DataError, UsageError, nearest
-from cskd_pipeline.storage import is_address, open_storage
+from cskd_pipeline.storage import FolderStorage, Storage, is_address, open_storage
+from cskd_pipeline.storage.names import native, shown
 
 ROOT_VARIABLE = "CSKD_DATA_ROOT"
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "eval", "evaluation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The splits, and the words that folders and shards are called by for them, in letters of either case."""
+
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+_SHARD = re.compile(r"([A-Za-z]+)([-_]?)(.*)\.tar")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,18 +37,20 @@ class DataSource:
         manifest: what the data set is.
         root: the folder, or the address in object storage, that the splits' paths are relative to.
         unsplit: True for a shard pattern without `{split}`: it is whichever split is asked for.
+        left_out: what else lies in the root, where its splits were found by looking there.
 
     Raises:
         UsageError: images in class folders would have to be read from object storage.
     """
 
     manifest: Manifest
-    root: Root
+    root: Storage
     unsplit: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.root, Path) and any(s.source == "folder" for s in self.manifest.splits.values()):
-            raise images_in_folders(f"{self.manifest.name!r} in {self.root.address}")
+        if any(split.source == "folder" for split in self.manifest.splits.values()):
+            local_folder(self.root)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -50,7 +63,7 @@ class DataSource:
         Raises:
             UsageError: the data set has no such split; the message names those it has.
         """
-        if self.unsplit and name in SPLITS:
+        if self.unsplit and name in SPLIT_WORDS:
             return self.manifest.splits["train"]
         try:
             return self.manifest.splits[name]
@@ -62,8 +75,8 @@ class DataSource:
 
 
 def evaluation_split(source: DataSource) -> str | None:
-    """The split to evaluate on: "val", else "test", else None."""
-    return next((name for name in ("val", "test") if name in source.splits), None)
+    """The split to evaluate on: "val", else "test", by any of their words, else None."""
+    return next((name for split in ("val", "test") for name in source.splits if _split_called(name) == split), None)
 
 
 def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> DataSource:
@@ -79,7 +92,7 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
     Raises:
         UsageError: nothing is called `text`, a root is needed and not given, or an address is of no known kind.
         DataError: the folder does not hold the set.
-        RetryError: object storage refuses or is out of reach.
+        RetryError: storage refuses or is out of reach.
     """
     if not text:
         raise UsageError("the data set is empty text; give a manifest's name, a folder or a tar pattern")
@@ -87,31 +100,55 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
     if text in known:
         manifest = load_manifest(text)
         return DataSource(manifest, _root_of(manifest, root))
-    path = Path(text).expanduser()
-    if path.suffix in (".yaml", ".yml"):
+    path = Path(native(text)).expanduser()
+    if path.suffix in (".yaml", ".yml") and not path.is_dir():
         if is_address(text):
             raise UsageError(f"{text!r}: manifests are read from a disk; copy it there (its root may be an address)")
         manifest, own_root = read_manifest(path)
         if own_root is not None:
-            own = root_at(own_root)
-            return DataSource(manifest, path.parent / own if isinstance(own, Path) else own)
-        return DataSource(manifest, path.parent if root is None else root_at(root))
-    if is_address(text) and not is_pattern(text):
-        storage = open_storage(text)
-        return DataSource(describe_storage(storage), storage)
-    if path.is_dir():
-        return DataSource(describe_folder(path), path)
+            return DataSource(manifest, root_at(own_root, beside=path))
+        return DataSource(manifest, FolderStorage(path.parent) if root is None else root_at(root))
+    if path.is_dir() or (is_address(text) and not is_pattern(text)):
+        folder = root_at(text)
+        described, left_out = _describe(folder)
+        return DataSource(described, folder, left_out=left_out)
     if is_pattern(text):
-        manifest, pattern_root = describe_pattern(text if is_address(text) else str(path))
-        return DataSource(manifest, pattern_root, unsplit=SPLIT_FIELD not in text)
+        return _describe_pattern(text if is_address(text) else str(path))
     raise UsageError(
         f"{text!r} is no folder, tar pattern or manifest{nearest(text, known)}; known manifests: {', '.join(known)}"
     )
 
 
-def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Root:
+def root_at(location: str | os.PathLike[str], *, beside: Path | None = None) -> Storage:
+    """The folder at a path, relative to the folder of the file `beside`, or the storage at a URL.
+
+    Raises:
+        UsageError: the URL is malformed, or of a kind that is not read.
+    """
+    text = os.fspath(location)
+    if is_address(text):
+        return open_storage(text)
+    path = Path(native(text)).expanduser()
+    return FolderStorage(path if beside is None else beside.parent / path)
+
+
+def local_folder(root: Storage) -> Path:
+    """The folder of a disk that `root` is.
+
+    Raises:
+        UsageError: it is object storage, where images in class folders are not read.
+    """
+    if isinstance(root, FolderStorage):
+        return root.root
+    raise UsageError(
+        f"{root.address}: images in class folders are not read from object storage, only tar shards; pack them "
+        "(cskd-pipeline index --pack), upload the tars and give their address (--data s3://bucket/path)"
+    )
+
+
+def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Storage:
     if all(split.source == "generated" for split in manifest.splits.values()):
-        return Path()
+        return FolderStorage(Path())
     given = root if root is not None else os.environ.get(ROOT_VARIABLE)
     if not given:
         raise UsageError(
@@ -119,23 +156,120 @@ def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Root:
             f"(for a folder that happens to have this name, write ./{manifest.name})"
         )
     base = root_at(given)
-    candidates = folder_below(base, manifest.name), base
+    candidates = open_storage(base.at(manifest.name)), base
     for candidate in candidates:
         if any(_is_there(candidate, split) for split in manifest.splits.values()):
             return candidate
     expected = ", ".join(split.path for split in manifest.splits.values())
     raise DataError(
-        f"{manifest.name!r} was not found in {' or '.join(map(_shown, candidates))}: expected {expected} inside. "
-        f"How to get it: {' '.join(manifest.notes.split())}"
+        f"{manifest.name!r} was not found in {' or '.join(place.address for place in candidates)}: expected {expected} "
+        f"inside. How to get it: {' '.join(manifest.notes.split())}"
     )
 
 
-def _is_there(root: Root, split: Split) -> bool:
+def _is_there(root: Storage, split: Split) -> bool:
     if split.source != "folder":
         return has_shards(root, split.path)
-    # In object storage it is refused later, wherever it lies.
-    return not isinstance(root, Path) or (root / split.path).is_dir()
+    return (local_folder(root) / native(split.path)).is_dir()
 
 
-def _shown(root: Root) -> str:
-    return str(root) if isinstance(root, Path) else root.address
+def _describe(root: Storage) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest of shards `<split>-*.tar`, split folders, or class folders alone; and what lies beside them.
+
+    The classes of image folders are those of the training split, so that a class missing from `val/` is found
+    when `val/` is indexed, and never shifts the labels behind it.
+
+    Raises:
+        UsageError: two folders or kinds of shards are called by words for one split, tars by none, or object storage
+            holds folders alone.
+        DataError: it holds none of these layouts.
+        RetryError: it cannot be listed.
+    """
+    name, where = _name_of(root), root.address
+    local = root.root if isinstance(root, FolderStorage) else None
+    entries = sorted([*(file.name for file in root.files(deep=False)), *(root.folders() if local else [])])
+    folders = {} if local is None else _split_folders(local)
+    shards = {
+        split: spec
+        for split, spec in _shard_splits(where, entries).items()
+        if split not in folders or "*" in spec.path  # `train.tar` beside `train/` is what that was unpacked from
+    }
+    if shards:
+        used = [spec.path for spec in shards.values()] + [CLASSES_NAME]
+        rest = tuple(entry for entry in entries if not any(fnmatchcase(entry, pattern) for pattern in used))
+        return Manifest(name, splits=shards), rest
+    if local is not None and folders:
+        first = folders[next(iter(folders))]
+        splits = {split: Split("folder", word) for split, word in folders.items()}
+        rest = tuple(entry for entry in entries if entry not in folders.values())
+        return Manifest(name, classes=class_folders(local / first), splits=splits), rest
+    classes = () if local is None else class_folders(local)
+    tars = any(entry.endswith(".tar") for entry in entries)
+    if tars and (local is None or not any(holds_images(local / native(entry)) for entry in classes)):
+        raise UsageError(
+            f"{where} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLIT_WORDS)}; "
+            f"name them by a pattern such as '{where}/*.tar'"
+        )
+    if local is None and root.folders():
+        local_folder(root)
+    if not classes:
+        folders_or = "" if local is None else "train/, val/, test/ with class folders in them, class folders alone, or "
+        raise DataError(f"{where} holds no data set: expected {folders_or}shards called <split>-*.tar")
+    return Manifest(name, classes=classes, splits={"train": Split("folder", ".")}), ()
+
+
+def _describe_pattern(text: str) -> DataSource:
+    """The data set of a shard pattern: with `{split}` in it its splits are those that match files."""
+    root, pattern = root_and_pattern(text)
+    if SPLIT_FIELD not in pattern:
+        find_shards(root, pattern)
+        return DataSource(Manifest(_name_of(root), splits={"train": Split("tar", pattern)}), root, unsplit=True)
+    patterns = {word: pattern.replace(SPLIT_FIELD, word) for word in _SPLIT_OF}
+    there = {candidate: word for word, candidate in patterns.items() if has_shards(root, candidate)}
+    found = {split: Split("tar", candidate) for split, candidate in _by_split(root.address, there).items()}
+    if not found:
+        raise DataError(
+            f"{text!r} matches no file for split {', '.join(SPLIT_WORDS)}; check the folder and the pattern"
+        )
+    return DataSource(Manifest(_name_of(root), splits=found), root)
+
+
+def _split_called(word: str) -> str | None:
+    return _SPLIT_OF.get(word.lower())
+
+
+def _split_folders(folder: Path) -> dict[str, str]:
+    """The folders that are called by a word for a split; none where they are classes among others."""
+    inside = class_folders(folder)
+    words = [name for name in inside if _split_called(name)]
+    if len(words) < len(inside) and not any(class_folders(folder / word) for word in words):
+        return {}
+    return _by_split(str(folder), {word: word for word in words})
+
+
+def _shard_splits(where: str, names: Iterable[str]) -> dict[str, Split]:
+    """The splits that the tars among the files of a folder are named for."""
+    patterns = {}
+    for name in names:
+        if (match := _SHARD.fullmatch(name)) and _split_called(match[1]) and (match[2] or not match[3]):
+            patterns[f"{match[1]}{match[2]}*.tar" if match[2] else name] = match[1]
+    return {split: Split("tar", pattern) for split, pattern in _by_split(where, patterns).items()}
+
+
+def _by_split(where: str, words: Mapping[str, str]) -> dict[str, str]:
+    """From split to the one name whose word stands for it."""
+    found = {}
+    for split in SPLIT_WORDS:
+        names = [name for name, word in words.items() if _split_called(word) == split]
+        if len(names) > 1:
+            raise UsageError(
+                f"{where} holds {' and '.join(names)}, which both stand for the split {split}; name one of them by a "
+                "pattern or a manifest, or rename it"
+            )
+        if names:
+            found[split] = names[0]
+    return found
+
+
+def _name_of(root: Storage) -> str:
+    return shown(root.address.rpartition("/")[2]) or "data"

@@ -8,19 +8,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from cskd_pipeline.data.data_file import DataFile
 from cskd_pipeline.data.decode import HEADER_BYTES, bombs_are_errors, image_size
-from cskd_pipeline.data.listing import IMAGE_SUFFIXES, Listing
-from cskd_pipeline.data.measure import Progress
+from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing
+from cskd_pipeline.data.shards import open_file
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage import Storage, StoredFile
+from cskd_pipeline.storage.durable import reading
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _LONGEST_LABEL = 20
+
+_LIKELY_CLASSES = 1 << 16
+"""Without a class list, a label from here on must be below ten times the number of images, or it is no label."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,16 +35,18 @@ class _Parts:
 
 
 def list_tars(
-    shards: Sequence[DataFile],
+    root: Storage,
+    shards: Sequence[StoredFile],
     *,
     classes: tuple[str, ...],
     measure: bool = False,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Listing:
     """The samples of `shards`, each shard's in member order.
 
     Args:
+        root: where they lie.
         shards: the tars.
         classes: the class names; empty: the labels' numbers.
         measure: look into the images' headers as well, where they are read through anyway.
@@ -54,27 +60,39 @@ def list_tars(
     """
     listing = Listing(classes)
     file_of_key: dict[str, str] = {}
-    list_one = functools.partial(_samples, measure=measure)
+    list_one = functools.partial(_samples, root, measure=measure)
     bytes_read, bytes_in_all = 0, sum(file.size for file in shards)
     with bombs_are_errors(), ThreadPoolExecutor(threads) as pool:
         found = pool.map(list_one, shards) if threads > 1 else map(list_one, shards)
         try:
             for file, samples in zip(shards, found, strict=True):
-                _add(listing, file, samples, file_of_key)
+                _add(listing, samples, file_of_key, name=file.name, where=root.at(file.name))
                 bytes_read += file.size
                 if progress is not None:
                     progress(len(listing.keys), round(len(listing.keys) * bytes_in_all / max(1, bytes_read)))
         finally:
             pool.shutdown(cancel_futures=True)
     if not classes and listing.labels:
-        listing.classes = tuple(str(label) for label in range(max(listing.labels) + 1))
+        listing.classes = _numbered_classes(listing)
     return listing
 
 
-def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_key: dict[str, str]) -> None:
-    file_id, classes = listing.add_file(file.name), listing.classes
+def _numbered_classes(listing: Listing) -> tuple[str, ...]:
+    last = max(listing.labels)
+    if last >= max(_LIKELY_CLASSES, 10 * len(listing.labels)):
+        row, count = listing.labels.index(last), len(listing.labels)
+        key, file = listing.keys[row], listing.files[listing.file_ids[row]]
+        raise DataError(
+            f"sample {key!r} of {file} has label {last} ({key}.cls) among {count} images: labels number the classes "
+            "from 0, and this looks like something else; correct it, or put a classes.txt beside the shards"
+        )
+    return tuple(str(label) for label in range(last + 1))
+
+
+def _add(listing: Listing, samples: dict[str, _Parts], file_of_key: dict[str, str], *, name: str, where: str) -> None:
+    file_id, classes, shard = listing.add_file(name), listing.classes, where
     for key, parts in samples.items():
-        where = f"sample {key!r} of {file.where}"
+        where = f"sample {key!r} of {shard}"
         if parts.image is None:
             raise DataError(f"{where} has a label ({key}.cls) and no image; repack the shard")
         if parts.label is None:
@@ -85,7 +103,7 @@ def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_k
             )
         if key in file_of_key:
             raise DataError(f"{where} occurs in {file_of_key[key]} too; keys must be unique in a split")
-        file_of_key[key] = file.where
+        file_of_key[key] = shard
         listing.add(
             key,
             label=parts.label,
@@ -96,46 +114,51 @@ def _add(listing: Listing, file: DataFile, samples: dict[str, _Parts], file_of_k
         )
 
 
-def _samples(file: DataFile, *, measure: bool) -> dict[str, _Parts]:
+def _samples(root: Storage, file: StoredFile, *, measure: bool) -> dict[str, _Parts]:
     samples: dict[str, _Parts] = {}
-    where = file.where
-    try:
-        with file.open() as stream:
-            _refuse_compression(stream, where)
-            for member in _members(stream, where):
-                _, _, field = PurePosixPath(member.name).name.partition(".")
-                key = str(PurePosixPath(member.name))[: -len(field) - 1]
-                field = field.lower()
-                if f".{field}" in IMAGE_SUFFIXES:
-                    parts = samples.setdefault(key, _Parts())
-                    if parts.image is not None:
-                        raise DataError(f"{where} holds {parts.image.name} and {member.name}: two images of one key")
-                    parts.image = member
-                    parts.size = _size(stream, member) if measure else None
-                elif field == "cls":
-                    parts = samples.setdefault(key, _Parts())
-                    if parts.label is not None:
-                        raise DataError(f"{where} holds {member.name} twice; repack the shard")
-                    parts.label = _label(stream, member, where)
-                elif field.endswith(IMAGE_SUFFIXES):
-                    # "a.b.jpg" is field "b.jpg" of key "a": an image that would go missing without a word.
-                    raise DataError(f"{where}: {member.name} has a dot in its key; rename the samples without dots")
-    except OSError as error:
-        raise DataError(f"{where} cannot be read: {error.strerror or error}") from error
+    unread: dict[str, str] = {}
+    where = root.at(file.name)
+    with reading(where), open_file(root, file) as stream:
+        _refuse_compression(stream, where)
+        for member in _members(stream, where):
+            _, _, field = PurePosixPath(member.name).name.partition(".")
+            key = str(PurePosixPath(member.name))[: -len(field) - 1]
+            field = field.lower()
+            if f".{field}" in IMAGE_SUFFIXES:
+                parts = samples.setdefault(key, _Parts())
+                if parts.image is not None:
+                    raise DataError(f"{where} holds {parts.image.name} and {member.name}: two images of one key")
+                parts.image = member
+                parts.size = _size(stream, member) if measure else None
+            elif field == "cls":
+                parts = samples.setdefault(key, _Parts())
+                if parts.label is not None:
+                    raise DataError(f"{where} holds {member.name} twice; repack the shard")
+                parts.label = _label(stream, member, where)
+            elif field.endswith(IMAGE_SUFFIXES):
+                # "a.b.jpg" is field "b.jpg" of key "a": an image that would go missing without a word.
+                raise DataError(f"{where}: {member.name} has a dot in its key; rename the samples without dots")
+            elif PurePosixPath(field or "x").suffix in UNREAD_SUFFIXES or f".{field}" in UNREAD_SUFFIXES:
+                unread[key] = member.name  # may be the mask or the depth of another image
+    for key, name in unread.items():
+        if key not in samples or samples[key].image is None:
+            raise DataError(f"{where}: images such as {name} are not read; repack the shard with JPEG, PNG or WebP")
     return samples
 
 
 def _members(stream: BinaryIO, file: str) -> Iterator[tarfile.TarInfo]:
     """The regular members, by their headers; damage anywhere up to the end of the file is an error."""
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
+                if any("\udc80" <= letter <= "\udcff" for letter in member.name):
+                    raise DataError(f"{file}: the name {member.name!a} is not UTF-8; repack the shard")
                 hidden = PurePosixPath(member.name).name.startswith(".")
                 if member.isdir() or hidden:
                     continue
                 if not member.isreg() or member.issparse():
                     raise DataError(f"{file}: {member.name} is not a plain file; repack the shard")
-                yield member  # whoever takes it may move the stream, but not back
+                yield member  # its taker may move the stream, but not back
             # tarfile takes a damaged header, or the end of the file, for the end of the archive.
             stream.seek(archive.offset)
             tail = stream.read(tarfile.BLOCKSIZE)
@@ -161,9 +184,9 @@ def _size(stream: BinaryIO, member: tarfile.TarInfo) -> tuple[int, int] | None:
 
 def _label(stream: BinaryIO, member: tarfile.TarInfo, file: str) -> int:
     stream.seek(member.offset_data)
-    text = stream.read(min(member.size, _LONGEST_LABEL)).decode("ascii", "replace").strip()
-    if not text.isdecimal() or member.size > _LONGEST_LABEL:
-        raise DataError(f"{file}: {member.name} is {text!r}; a label is a decimal number, 0 or more")
+    text = stream.read(min(member.size, _LONGEST_LABEL)).decode("utf-8-sig", "replace").strip()
+    if not (text.isascii() and text.isdecimal()) or member.size > _LONGEST_LABEL:
+        raise DataError(f"{file}: {member.name} is {text!r}; a label is a whole number in decimal, 0 or more")
     return int(text)
 
 

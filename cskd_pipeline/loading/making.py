@@ -15,8 +15,7 @@ from cskd_pipeline.crops.checksum import crop_crc
 from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.crops.render import render_region
-from cskd_pipeline.data import SampleIndex
-from cskd_pipeline.data.jpeg import Box
+from cskd_pipeline.data import Box, SampleIndex
 from cskd_pipeline.loading.pieces import PIECE
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cskd_pipeline.errors import DataError
 from cskd_pipeline.progress import Progress, Watch
 
 if TYPE_CHECKING:
-    from cskd_pipeline.data import SampleIndex
+    from cskd_pipeline.data import DataSource, SampleIndex
 
 
-def open_data(data: str, *, split: str, root: str | None, watch: Watch) -> SampleIndex:
+def open_data(data: str | DataSource, *, split: str, root: str | None, watch: Watch) -> SampleIndex:
     """The index of a split, built where there is none yet.
 
     Args:
@@ -27,10 +25,7 @@ def open_data(data: str, *, split: str, root: str | None, watch: Watch) -> Sampl
     """
     from cskd_pipeline.data import open_split
 
-    def progress(done: int, total: int) -> None:
-        watch(Progress(f"index {split}", done, total, "image"))
-
-    return open_split(data, split, root=root, progress=progress)
+    return open_split(data, split, root=root, progress=_progress(split, watch))
 
 
 def find_data(about: Mapping[str, Any], *, root: str | None, watch: Watch) -> SampleIndex:
@@ -45,18 +40,20 @@ def find_data(about: Mapping[str, Any], *, root: str | None, watch: Watch) -> Sa
         DataError: they are not found; says where was looked.
         RetryError: storage is out of reach.
     """
-    raise DataError(f"give --data, the images of {about['name']}")
+    from cskd_pipeline.data import find_split
+
+    name, split, digest = (str(about[field]) for field in ("name", "split", "digest"))
+    return find_split(digest=digest, name=name, split=split, root=root, progress=_progress(split, watch))
 
 
-def is_index(data: str) -> bool:
-    """Whether this is the folder of an index, which knows one split."""
-    from cskd_pipeline.data.index_files import HEADER_NAME
-
-    return (Path(data) / HEADER_NAME).is_file()
-
-
-def split_to_score(data: str, root: str | None) -> str | None:
+def split_to_score(data: str | DataSource, root: str | None) -> str | None:
     """The split of a data set that scores are taken on: val, else test, else None. An index has no other split."""
-    from cskd_pipeline.data import evaluation_split, resolve_data
+    from cskd_pipeline.data import evaluation_split, is_index, resolve_data
 
+    if not isinstance(data, str):
+        return evaluation_split(data)
     return None if is_index(data) else evaluation_split(resolve_data(data, root=root))
+
+
+def _progress(split: str, watch: Watch) -> Callable[[int, int], None]:
+    return lambda done, total: watch(Progress(f"index {split}", done, total, "image"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import find_data, is_index, open_data, split_to_score
+from cskd_pipeline.runs.data import find_data, open_data, split_to_score
 from cskd_pipeline.runs.evaluation import evaluation_set
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
 from cskd_pipeline.settings import Named, setting
@@ -121,7 +121,7 @@ def evaluate(
 
 def _images(request: EvaluateRequest, inputs: RunInputs | None, *, watch: Watch) -> SampleIndex:
     """The images that the request names, or those that the run was evaluated on."""
-    from cskd_pipeline.data import open_index
+    from cskd_pipeline.data import is_index, open_index
 
     if request.data is not None:
         own = open_index(Path(request.data)).split if is_index(request.data) else None

@@ -23,7 +23,7 @@ def scored_images(
 
     Args:
         trained: the images that it is trained on.
-        data: what these were opened by; None where they were found by their digest, and the others lie beside them.
+        data: what these were opened by; None where they were found by their digest.
         root: where a known data set lies; None for $CSKD_DATA_ROOT.
         split: its name; None takes val, else test.
         watch: told how far the indexing is.
@@ -32,11 +32,13 @@ def scored_images(
         UsageError, DataError, RetryError: as `data.open_split`.
         MismatchError: its classes are not those of the training split.
     """
-    data = data or str(trained.root)
-    split = split or split_to_score(data, root)
+    from cskd_pipeline.data import data_source
+
+    source = data or data_source(trained)
+    split = split or split_to_score(source, root)
     if split is None:
         return None
-    index = open_data(data, split=split, root=root, watch=watch)
+    index = open_data(source, split=split, root=root, watch=watch)
     if index.classes != trained.classes:
         raise MismatchError(
             f"split {split} has {len(index.classes)} classes that are not the {len(trained.classes)} of the "

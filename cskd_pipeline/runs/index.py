@@ -27,7 +27,7 @@ class IndexRequest(DataSettings):
         metavar="DATA",
     )
     split: str = setting("train", "Split to index.", group="data", metavar="NAME")
-    check: bool = setting(False, "Decode every image and name the broken ones.", group="data")
+    check: bool = setting(False, "Decode every image and list all broken ones.", group="data")
     out: Path | None = setting(None, "Where to put the index.", group="output", metavar="FOLDER", shown="the cache")
     pack: Path | None = setting(
         None,
@@ -42,7 +42,7 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
 
     Args:
         request: which images; or give its settings by name.
-        progress: told how far the work is.
+        progress: told how far the work is, and with `check` each broken image.
         settings: fields of `IndexRequest`.
 
     Raises:
@@ -61,6 +61,7 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         out=request.out,
         check=request.check,
         progress=lambda done, total: progress(Progress(f"index {request.split}", done, total, "image")),
+        report_broken=(lambda line: progress(f"broken: {line}")) if request.check else None,
     )
     if request.pack is not None:
         pack(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import is_index, open_data
+from cskd_pipeline.runs.data import open_data
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings
 from cskd_pipeline.settings import Named, Seeds, setting
 
@@ -101,9 +101,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
 
     def anywhere(self) -> Self:
         """The same request for a process that has another current folder and other variables."""
-        from cskd_pipeline.data import manifest_names
-        from cskd_pipeline.data.shards import is_pattern
-        from cskd_pipeline.data.source import ROOT_VARIABLE
+        from cskd_pipeline.data import ROOT_VARIABLE, is_index, is_pattern, manifest_names
         from cskd_pipeline.storage import is_address
 
         def whole(path: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.storage.folder import FolderStorage
+from cskd_pipeline.storage.names import native
 from cskd_pipeline.storage.objects import SCHEMES, open_bucket
 from cskd_pipeline.storage.storage import Storage
 
@@ -29,7 +30,7 @@ def open_storage(location: Path | str) -> Storage:
     if match is None:
         if not text:
             raise UsageError("a path is empty; give a folder, or a URL such as s3://bucket/path")
-        return FolderStorage(Path(text))
+        return FolderStorage(Path(native(text)))
     scheme, _, rest = text.partition("://")
     if scheme not in SCHEMES or not rest.strip("/"):
         kinds = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)

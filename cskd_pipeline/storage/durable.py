@@ -3,25 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cskd_pipeline.errors import RetryError
+from cskd_pipeline.errors import DataError, RetryError
 
 
 @contextlib.contextmanager
-def writing(what: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals while writing `what` into a `RetryError` that names it."""
+def writing(what: Path | str, *, remedy: str = "make room or permit writing") -> Iterator[None]:
+    """Turn the operating system's refusals while writing `what` into a `RetryError` that names it and the remedy."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
         raise RetryError(
-            f"cannot write {what} ({reason}); nothing that was there is lost: "
-            "make room or permit writing, then run the same command again (training: with --resume)"
+            f"cannot write {what} ({reason(error)}); nothing that was there is lost: {remedy}, then run the same "
+            "command again (training: with --resume)"
         ) from error
+
+
+@contextlib.contextmanager
+def reading(what: Path | str) -> Iterator[None]:
+    """As `writing`, while reading; that there is no such file is for the caller to judge.
+
+    Raises:
+        DataError: a folder is where a file should be, or the other way round.
+        RetryError: anything else.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise DataError(f"{what} cannot be read: {reason(error)}") from error
+    except OSError as error:
+        raise RetryError(
+            f"cannot read {what} ({reason(error)}); see to the storage and its permissions, then run the same command "
+            "again"
+        ) from error
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, and how to allow more where it is a limit of its own."""
+    text = error.strerror or str(error)
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return text
+    return f"{text}: at most {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed, raise that with ulimit -n"
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -35,19 +65,24 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         RetryError: the storage is full, read-only or out of reach.
     """
     # One writer per file, so a fixed name: what a killed process left behind is overwritten, not collected.
-    temporary = path.with_name(path.name + ".writing")
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+    with writing(path), half_written(path.with_name(path.name + ".writing"), write) as temporary:
+        temporary.replace(path)
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def half_written(temporary: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> Iterator[Path]:
+    """A file that `write` has filled, on stable storage if `durable`; it is removed unless it gets another name."""
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from cskd_pipeline.errors import DataError, RetryError
 from cskd_pipeline.runtime.process_name import has_ended, process_name
-from cskd_pipeline.storage.durable import sync, writing
+from cskd_pipeline.storage.durable import half_written, reading, sync, writing
+from cskd_pipeline.storage.names import native, utf8
 from cskd_pipeline.storage.storage import StoredFile
 
 Result = TypeVar("Result")
@@ -40,11 +41,14 @@ class FolderStorage:
     @property
     def address(self) -> str:
         """The absolute path."""
-        return str(self.root)
+        return utf8(self.root)
 
     def at(self, name: str) -> str:
         """The path of a file."""
-        return str(self.root / name) if name else str(self.root)
+        return utf8(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        return self.root / native(name) if name else self.root
 
     def read(self, name: str, *, limit: int) -> bytes:
         """See `Storage`."""
@@ -74,9 +78,9 @@ class FolderStorage:
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
-        with self._reading(name):
+        with reading(self.at(name)):
             try:
-                found = (self.root / name).stat()
+                found = self._path(name).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -84,7 +88,7 @@ class FolderStorage:
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """See `Storage`."""
         with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
-            temporary.replace(self.root / name)
+            temporary.replace(self._path(name))
             if durable:
                 self._sync_above(name)
 
@@ -92,7 +96,7 @@ class FolderStorage:
         """See `Storage`."""
         with writing(self.at(name)), self._half_written(name, content, durable=durable) as temporary:
             try:
-                _place(temporary, self.root / name)
+                _link(temporary, self._path(name))
             except FileExistsError:
                 return False
             if durable:
@@ -102,25 +106,25 @@ class FolderStorage:
     def delete(self, name: str, *, durable: bool = False) -> None:
         """See `Storage`."""
         with writing(self.at(name)):
-            (self.root / name).unlink(missing_ok=True)
-            if durable and (self.root / name).parent.is_dir():
-                sync((self.root / name).parent)
+            self._path(name).unlink(missing_ok=True)
+            if durable and self._path(name).parent.is_dir():
+                sync(self._path(name).parent)
 
     def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
         """See `Storage`."""
         if not folder and self.root.is_file():
             yield _stored("", self.root.stat())
-        with self._reading(folder):
-            for file in _walk(self.root / folder, f"{folder}/" if folder else "", deep=deep):
+        with reading(self.at(folder)):
+            for file in _walk(self._path(folder), f"{folder}/" if folder else "", deep=deep):
                 if not file.name.startswith(HALF_WRITTEN + "/"):
                     yield file
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Storage`."""
-        with self._reading(folder):
+        with reading(self.at(folder)):
             try:
-                with os.scandir(self.root / folder) as entries:
-                    found = sorted(entry.name for entry in entries if entry.is_dir())
+                with os.scandir(self._path(folder)) as entries:
+                    found = sorted(utf8(entry.name) for entry in entries if entry.is_dir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
         return [name for name in found if folder or name != HALF_WRITTEN]
@@ -142,26 +146,18 @@ class FolderStorage:
     @contextlib.contextmanager
     def _half_written(self, name: str, content: bytes, *, durable: bool) -> Iterator[Path]:
         """A file with this content under another name; the folder of `name` is there."""
-        target = self.root / name
+        target = self._path(name)
         if self._pid != os.getpid():
             self._writer, self._pid = process_name(), os.getpid()
         temporary = self.root / HALF_WRITTEN / f"{self._writer}.{secrets.token_hex(4)}"
         for folder in (temporary.parent, target.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+        with half_written(temporary, lambda file: file.write(content), durable=durable):
             yield temporary
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _sync_above(self, name: str) -> None:
         """Make the names on the way to a file durable."""
-        folder = (self.root / name).parent
+        folder = self._path(name).parent
         while True:
             sync(folder)
             if folder in (self.root, folder.parent):
@@ -173,8 +169,8 @@ class FolderStorage:
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[int, int]]:
         """Descriptor and size of a plain file."""
-        path = self.root / name
-        with self._reading(name):
+        path = self._path(name)
+        with reading(self.at(name)):
             try:  # without waiting: a pipe without a writer would block for ever
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except NotADirectoryError as error:
@@ -186,18 +182,6 @@ class FolderStorage:
                 yield descriptor, found.st_size
             finally:
                 os.close(descriptor)
-
-    @contextlib.contextmanager
-    def _reading(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise RetryError(
-                f"cannot read {self.at(name)} ({error.strerror or error}); see to the storage and its permissions, "
-                "then run the same command again"
-            ) from error
 
 
 def _past_stale(read: Callable[[], Result]) -> Result:
@@ -211,7 +195,7 @@ def _past_stale(read: Callable[[], Result]) -> Result:
     return read()
 
 
-def _place(temporary: Path, target: Path) -> None:
+def _link(temporary: Path, target: Path) -> None:
     """Give a file its name unless there is one of this name."""
     try:
         os.link(temporary, target)  # unlike a rename it replaces nothing
@@ -245,13 +229,13 @@ def _walk(folder: Path, prefix: str, *, deep: bool) -> Iterator[StoredFile]:
         # A seed may be a link to another disk; links below it lead in circles, or anywhere.
         if entry.is_dir(follow_symlinks=not prefix):
             if deep:
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", deep=True)
+                yield from _walk(Path(entry.path), f"{prefix}{utf8(entry.name)}/", deep=True)
         else:
             try:
-                yield _stored(prefix + entry.name, entry.stat())
-            except FileNotFoundError:
-                continue  # removed meanwhile
+                yield _stored(prefix + utf8(entry.name), entry.stat())
             except OSError as error:
-                if error.errno != errno.ELOOP:
+                if not entry.is_symlink() and isinstance(error, FileNotFoundError):
+                    continue  # removed meanwhile
+                if error.errno not in (errno.ELOOP, errno.ENOENT):
                     raise
-                yield StoredFile(prefix + entry.name, -1, "")
+                yield StoredFile(prefix + utf8(entry.name), -1, "")

@@ -48,8 +48,8 @@ def first_commit(storage: Storage) -> str | None:
     return None
 
 
-def make_root(storage: Storage, header: StoreHeader, *, out: str) -> None:
-    """Make the root with these attributes, or find that it is there already.
+def make_root(storage: Storage, header: StoreHeader, *, out: str) -> StoreHeader:
+    """Make the root with these attributes, or find that it is there already; the attributes that it has.
 
     Args:
         storage: where.
@@ -72,7 +72,9 @@ def make_root(storage: Storage, header: StoreHeader, *, out: str) -> None:
         if not storage.create(layout.METADATA, text) and not is_store(storage):
             storage.write(layout.METADATA, text)  # damaged
     remedy = f"use the same settings, or another {out} for a new store"
-    read_header(storage).require_same(header, where=storage.address, remedy=remedy)
+    found = read_header(storage)
+    found.require_same(header, where=storage.address, remedy=remedy)
+    return found
 
 
 def read_header(storage: Storage) -> StoreHeader:

@@ -34,7 +34,7 @@ class StoreWriter:
 
         Args:
             location: where.
-            header: its attributes.
+            header: its attributes; those of a store that is there stay as they are.
             out: the option that names the place, for the errors.
 
         Raises:
@@ -43,11 +43,10 @@ class StoreWriter:
             RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
-        self.header = header
         self.encodings = header.decoded_encodings()
         self.fields = [layout.CROP_CRC, *(encoding.field for encoding in self.encodings.values())]
         require_store_or_room(self.storage, out=out)
-        make_root(self.storage, header, out=out)
+        self.header = make_root(self.storage, header, out=out)
         self.storage.sweep()
 
     @property

@@ -343,7 +343,10 @@ CASES: dict[str, Case] = {
         precompute()
     ),
     "repair: no store": case(DATA, "no label store", "does not exist")(lambda s: ["repair", s.out]),
-    "repair: data needed": case(DATA, "1 blocks", "1 2", "--data", "--teacher-weights")(
+    "repair: weights needed": case(MISMATCH, "1 blocks", "1 2", "--teacher-weights")(
+        lambda s: ["repair", s.store_without("seed-000001/commits/000002.json")]
+    ),
+    "repair: data needed": case(DATA, "1 blocks", "1 2", "are not found", "--data", env={"CSKD_CACHE": "/dev/null/no"})(
         lambda s: ["repair", s.store_without("seed-000001/commits/000002.json")]
     ),
     "repair: weights missing": case(DATA, "nowhere.pth")(

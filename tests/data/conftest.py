@@ -37,7 +37,7 @@ def write_tar():
 
     def write(file, members):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(file, "w") as archive:
+        with tarfile.open(file, "w", encoding="utf-8") as archive:
             for name, data in members.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(data)

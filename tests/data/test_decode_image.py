@@ -1,7 +1,11 @@
 """Decoding gives the stored pixels of the image that was asked for, or an error that names it."""
 
+import errno
 import io
+import os
+import resource
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from PIL import Image
 
 from cskd_pipeline.data import build_index, open_split, resolve_data
 from cskd_pipeline.data.decode import bombs_are_errors, decode_rgb, image_size
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, RetryError
 
 RAMP = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 
@@ -131,7 +135,9 @@ def test_only_a_full_check_finds_a_truncated_image_before_it_is_used(as_folder):
 def test_many_broken_images_are_named_a_few_at_a_time(as_folder):
     for file in as_folder.rglob("*.JPEG"):
         file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"10 \(at least\) of 10 images are broken: sample 'a/00'.*'a/08'") as caught:
+    with pytest.raises(
+        DataError, match=r"10 \(at least\) of 10 images are broken, .* all: sample 'a/00'.*'a/08'"
+    ) as caught:
         build_index(resolve_data(str(as_folder)), "train")
     assert str(caught.value).count("cannot be decoded") == 5
 
@@ -150,3 +156,45 @@ def test_an_image_whose_header_lies_far_in_is_measured(as_folder):
     index = open_split(str(as_folder), "train")
     sample = [index.key(row) for row in range(len(index))].index("a/04")
     assert (index.heights[sample], index.widths[sample]) == size
+
+
+def test_a_check_lists_every_broken_image(as_folder):
+    for file in as_folder.rglob("*.JPEG"):
+        file.write_bytes(file.read_bytes()[:-40] if file.stem != "00" else b"<html>")
+    lines = []
+    with pytest.raises(DataError, match="10 of 10 images are broken, and were listed"):
+        build_index(resolve_data(str(as_folder)), "train", check=True, report_broken=lines.append)
+    assert [line[:13] for line in lines] == [
+        f"sample '{'ab'[n // 5]}/{n % 5 * 2 + n // 5:02d}'"[:13] for n in range(10)
+    ]
+
+
+@pytest.fixture
+def few_files():
+    """few_files(count): no more may be open from now on, until the test ends."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda count: resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_low_limit_on_open_files_is_raised_or_kept_to(as_folder, few_files, picture, monkeypatch):
+    for number in range(120):
+        (as_folder / "train" / "a" / f"more{number}.png").write_bytes(picture(number, kind="PNG"))
+    open_now = len(list(Path("/proc/self/fd").iterdir()))
+    few_files(open_now + 40)
+    assert len(open_split(str(as_folder), "train")) == 130
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > open_now + 40
+    few_files(open_now + 40)
+    monkeypatch.setattr(resource, "setrlimit", lambda *limits: None)
+    assert len(build_index(resolve_data(str(as_folder)), "train")) == 130
+
+
+def test_too_many_open_files_are_no_broken_images(as_folder, monkeypatch):
+    index = open_split(str(as_folder), "train")
+
+    def refuse(*how):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(RetryError, match=r"Too many open files: at most \d+ are allowed, raise that with ulimit -n"):
+        index.read(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,7 @@ import pytest
 from PIL import Image
 
 from cskd_pipeline.data import build_index, resolve_data
-from cskd_pipeline.data.decode import decode_rgb
-from cskd_pipeline.data.jpeg import Box, decode_parts
+from cskd_pipeline.data.decode import Box, decode_parts, decode_rgb
 from cskd_pipeline.errors import DataError
 
 
@@ -95,7 +95,7 @@ def test_an_index_gives_parts_or_names_the_sample_whoever_decodes(mode: str, as_
         one, other = index.decode_parts(sample, [Box(2, 3, 3, 5), Box(0, 0, 1, 2)])
         whole = index.decode(sample)
         assert np.array_equal(one, whole[2:5, 3:8]) and np.array_equal(other, whole[:1, :2])
-    file = index.file(0)
+    file = Path(index.file(0))
     file.write_bytes(file.read_bytes().replace(b"\xff\xda", b"\0\0"))
     with pytest.raises(DataError, match=index.key(0)):
         index.decode_parts(0, [Box(0, 0, 2, 2)])

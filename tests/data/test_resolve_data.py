@@ -1,11 +1,14 @@
 """Whatever `--data` names is found, or refused with what there is."""
 
+from pathlib import Path
+
 import pytest
 
 from cskd_pipeline.data import evaluation_split, resolve_data
-from cskd_pipeline.data.class_list import read_class_list
-from cskd_pipeline.data.shards import expand_shards
+from cskd_pipeline.data.manifest import class_list
+from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.storage import FolderStorage
 
 IMAGENETTE_SPLITS = ("train", "val")
 
@@ -33,7 +36,7 @@ def test_a_name_is_found_in_the_root_or_in_its_folder_there(inner, by, tmp_path,
     if by == "variable":
         monkeypatch.setenv("CSKD_DATA_ROOT", str(tmp_path))
     source = resolve_data("imagenette", root=tmp_path if by == "argument" else None)
-    assert source.root == tmp_path / inner
+    assert source.root.address == str(tmp_path / inner)
     assert source.splits == IMAGENETTE_SPLITS
 
 
@@ -105,7 +108,7 @@ def test_a_misspelt_split_is_answered_with_those_there_are(tmp_path):
 def test_a_pattern_without_a_split_is_whichever_is_asked_for(tmp_path):
     make(tmp_path, "part-0.tar", "part-1.tar")
     source = resolve_data(f"{tmp_path}/part-*.tar")
-    assert source.root == tmp_path
+    assert source.root.address == str(tmp_path)
     assert source.split("val") == source.split("train")
     assert evaluation_split(source) is None, "training must not take its own images for validation"
     with pytest.raises(UsageError, match="vall"):
@@ -116,12 +119,12 @@ def test_a_pattern_with_a_split_has_the_splits_that_exist(tmp_path):
     make(tmp_path, "mine_train/0.tar", "mine_val/0.tar")
     source = resolve_data(f"{tmp_path}/mine_{{split}}/{{0..0}}.tar")
     assert source.splits == ("train", "val")
-    assert expand_shards(source.root, source.split("val").path) == [tmp_path / "mine_val" / "0.tar"]
+    assert [file.name for file in find_shards(source.root, source.split("val").path)] == ["mine_val/0.tar"]
 
 
 def test_braces_name_every_shard_in_order(tmp_path):
     make(tmp_path, *(f"x-{number:03d}.tar" for number in range(12)))
-    files = expand_shards(tmp_path, "x-{002..010}.tar")
+    files = find_shards(FolderStorage(tmp_path), "x-{002..010}.tar")
     assert [file.name for file in files] == [f"x-{number:03d}.tar" for number in range(2, 11)]
 
 
@@ -152,20 +155,20 @@ def test_the_root_of_a_manifest_file_is_relative_to_the_file(line, folder, tmp_p
     make(tmp_path, "sets/data/")
     (tmp_path / "sets" / "mine.yaml").write_text(f"name: mine\n{line}\nsplits: {{train: {{source: tar, path: a.tar}}}}")
     monkeypatch.chdir(tmp_path)
-    assert resolve_data("sets/mine.yaml").root.resolve() == (tmp_path / "sets" / folder).resolve()
+    assert Path(resolve_data("sets/mine.yaml").root.address).resolve() == (tmp_path / "sets" / folder).resolve()
 
 
-def test_two_classes_of_one_name_are_told_apart(tmp_path):
-    file = tmp_path / "classes.txt"
-    file.write_text("crane\tn1\ntench\tn2\ncrane\tn3\n")
-    assert read_class_list(file) == ("crane (n1)", "tench", "crane (n3)")
+def test_two_classes_of_one_name_are_told_apart():
+    assert class_list(b"crane\tn1\ntench\tn2\ncrane\tn3\n", where="x") == ("crane (n1)", "tench", "crane (n3)")
+
+
+def test_a_class_list_is_utf_8_with_or_without_a_byte_order_mark():
+    assert class_list("\ufeffcafé\r\nnew\u2028line\r\n".encode(), where="x") == ("café", "new\u2028line")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("a\n\nb\n", "line 2"), ("\n", "empty"), ("a\tx\na\tx\n", "lines 1 and 2")]
 )
-def test_a_class_list_with_a_hole_is_refused(text, expected, tmp_path):
-    file = tmp_path / "classes.txt"
-    file.write_text(text)
-    with pytest.raises(DataError, match=expected):
-        read_class_list(file)
+def test_a_class_list_with_a_hole_is_refused(text, expected):
+    with pytest.raises(DataError, match=f"classes.txt.*{expected}"):
+        class_list(text.encode(), where="classes.txt")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_every_column_tells_the_truth_about_its_sample(index, samples):
         expected = np.asarray(Image.open(io.BytesIO(data)))
         assert index.labels[sample] == label
         assert index.read(sample) == data
-        assert index.file(sample).read_bytes()[index.offsets[sample] :][: index.lengths[sample]] == data
+        assert Path(index.file(sample)).read_bytes()[index.offsets[sample] :][: index.lengths[sample]] == data
         assert (index.heights[sample], index.widths[sample]) == expected.shape[:2]
         np.testing.assert_array_equal(index.decode(sample), expected)
 
@@ -109,7 +110,7 @@ def test_progress_ends_at_the_total(as_folder):
 @pytest.mark.parametrize("layout", ["as_folder", "as_tars"])
 def test_a_file_that_vanished_is_named(layout, request):
     index = open_split(str(request.getfixturevalue(layout)), "train")
-    index.file(4).unlink()
+    Path(index.file(4)).unlink()
     with pytest.raises(DataError, match="is gone; the data changed after it was indexed") as caught:
         index.read(4)
     assert index.key(4) in str(caught.value)
@@ -119,7 +120,7 @@ def test_a_file_that_vanished_is_named(layout, request):
 @pytest.mark.parametrize("layout", ["as_folder", "as_tars"])
 def test_a_file_that_became_shorter_is_named(layout, request):
     index = open_split(str(request.getfixturevalue(layout)), "train")
-    file, end = index.file(4), int(index.offsets[4] + index.lengths[4])
+    file, end = Path(index.file(4)), int(index.offsets[4] + index.lengths[4])
     file.write_bytes(file.read_bytes()[: end - 10])
     with pytest.raises(DataError, match="index it again"):
         index.read(4)
@@ -129,7 +130,7 @@ def test_an_image_overwritten_by_another_size_is_noticed(as_folder, picture):
     index = open_split(str(as_folder), "train")
     data = index.read(0)
     other = picture(77, 5, 5)
-    index.file(0).write_bytes(other + b"\0" * (len(data) - len(other)))
+    Path(index.file(0)).write_bytes(other + b"\0" * (len(data) - len(other)))
     with pytest.raises(DataError, match=r"is \(5, 5\)"):
         index.decode(0)
 

@@ -3,11 +3,10 @@
 import random
 
 import pytest
+from braceexpand import braceexpand
 
-from cskd_pipeline.data import resolve_data
-from cskd_pipeline.data.root import address_of
-from cskd_pipeline.data.shards import expand_shards
-from cskd_pipeline.data.stored_shards import stored_shards
+from cskd_pipeline.data import open_split, resolve_data
+from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.storage import FolderStorage, open_storage
 
@@ -27,6 +26,14 @@ def put(s3):
         return f"{s3}/sets/pets"
 
     return write
+
+
+class Elsewhere:
+    """What a folder holds, but not as one."""
+
+    def __init__(self, folder):
+        inner = FolderStorage(folder)
+        self.address, self.at, self.files, self.folders = inner.address, inner.at, inner.files, inner.folders
 
 
 PATTERNS = [
@@ -51,18 +58,36 @@ def test_a_pattern_names_the_same_files_as_in_a_folder(pattern, tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    expected = [str(file.relative_to(tmp_path)) for file in expand_shards(tmp_path, pattern) if file.is_file()]
-    if not expected:
-        with pytest.raises(DataError, match="no file under"):
-            stored_shards(FolderStorage(tmp_path), pattern)
-    else:
-        assert [file.name for file in stored_shards(FolderStorage(tmp_path), pattern)] == expected
+    expected = [file for each in braceexpand(pattern) for file in sorted(tmp_path.glob(each)) if file.is_file()]
+    for root in (FolderStorage(tmp_path), Elsewhere(tmp_path)):
+        if not expected:
+            with pytest.raises(DataError, match="no file under"):
+                find_shards(root, pattern)
+        else:
+            found = [file.name for file in find_shards(root, pattern)]
+            assert found == [str(file.relative_to(tmp_path)) for file in expected]
+
+
+@pytest.mark.parametrize("pattern", ["**/x-*.tar", "../{name}/part-?/x-1.tar", "{root}/*/x-0.tar"])
+def test_a_pattern_in_a_folder_may_go_down_up_or_anywhere(pattern, tmp_path):
+    for letter in "ab":
+        for number in range(2):
+            (tmp_path / f"part-{letter}").mkdir(exist_ok=True)
+            (tmp_path / f"part-{letter}" / f"x-{number}.tar").write_bytes(b"")
+    text = pattern.replace("{name}", tmp_path.name).replace("{root}", str(tmp_path))
+    assert len(find_shards(FolderStorage(tmp_path), text)) == (4 if "**" in pattern else 2)
+
+
+def test_a_shard_that_is_a_link_to_nothing_is_named(as_tars):
+    (as_tars / "train-3.tar").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"train-3\.tar cannot be read: it is no plain file, or a link"):
+        open_split(str(as_tars), "train")
 
 
 def test_a_folder_of_shards_is_understood(put):
     source = resolve_data(put("train-0.tar", "train-1.tar", "test-0.tar", "classes.txt", "other/train-7.tar") + "/")
     assert (source.manifest.name, source.splits) == ("pets", ("train", "test"))
-    assert [file.name for file in stored_shards(source.root, source.split("train").path)] == [
+    assert [file.name for file in find_shards(source.root, source.split("train").path)] == [
         "train-0.tar",
         "train-1.tar",
     ]
@@ -71,7 +96,7 @@ def test_a_folder_of_shards_is_understood(put):
 def test_a_pattern_has_the_splits_that_exist(put):
     address = put("train-000.tar", "train-001.tar", "val-000.tar", "val-001.tar")
     source = resolve_data(f"{address}/{{split}}-{{000..001}}.tar")
-    assert (source.manifest.name, source.splits, address_of(source.root)) == ("pets", ("train", "val"), address)
+    assert (source.manifest.name, source.splits, source.root.address) == ("pets", ("train", "val"), address)
     assert resolve_data(f"{address}/*-000.tar").unsplit
 
 
@@ -90,8 +115,8 @@ def test_a_manifest_may_have_its_root_there(by, put, tmp_path, monkeypatch):
         source = resolve_data("pets")
     else:
         source = resolve_data(str(file), root=address if by == "argument" else None)
-    assert address_of(source.root) == address
-    assert len(stored_shards(source.root, source.split("train").path)) == 1
+    assert source.root.address == address
+    assert len(find_shards(source.root, source.split("train").path)) == 1
 
 
 def test_images_in_class_folders_are_to_be_packed(put, tmp_path):
@@ -134,7 +159,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(case, put, s3):
 
 def test_an_address_as_the_path_of_a_split_is_refused(tmp_path):
     with pytest.raises(UsageError, match="path of a split is relative to the root"):
-        expand_shards(tmp_path, "s3://bucket/x-*.tar")
+        find_shards(FolderStorage(tmp_path), "s3://bucket/x-*.tar")
 
 
 def test_an_address_without_obstore_says_what_to_install(monkeypatch):

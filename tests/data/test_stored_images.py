@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cskd_pipeline.data import build_index, open_index, open_split, resolve_data
-from cskd_pipeline.data.index_files import COLUMNS
+from cskd_pipeline.data.images import Span, stretches
 from cskd_pipeline.data.pack import pack
-from cskd_pipeline.data.places import Place
-from cskd_pipeline.data.stored_ranges import stretches
+from cskd_pipeline.data.sample_index import COLUMNS
 from cskd_pipeline.errors import DataError, RetryError
 from cskd_pipeline.storage import open_storage
 
@@ -77,18 +76,18 @@ def test_images_side_by_side_share_a_request(as_tars, upload, requests):
     assert requests() == (3, 0)
 
 
-@given(st.lists(st.builds(Place, st.sampled_from("ab"), st.integers(0, 9 << 20), st.integers(0, 3 << 20)), max_size=40))
-def test_stretches_hold_every_image_once_and_little_else(places):
-    found = stretches(places)
-    assert sorted(place for stretch in found for place in stretch.places) == sorted(set(places))
+@given(st.lists(st.builds(Span, st.sampled_from("ab"), st.integers(0, 9 << 20), st.integers(0, 3 << 20)), max_size=40))
+def test_stretches_hold_every_image_once_and_little_else(spans):
+    found = stretches(spans)
+    assert sorted(span for stretch in found for span in stretch.spans) == sorted(set(spans))
     for (file, start, length), joined in found:
-        ends = [place.offset + place.length for place in joined]
-        assert {place.file for place in joined} == {file}
-        assert (start, start + length) == (min(place.offset for place in joined), max(ends))
+        ends = [span.offset + span.length for span in joined]
+        assert {span.file for span in joined} == {file}
+        assert (start, start + length) == (min(span.offset for span in joined), max(ends))
         assert len(joined) == 1 or length <= 2 << 20
-        gaps = [place.offset - max(ends[:number]) for number, place in enumerate(joined) if number]
+        gaps = [span.offset - max(ends[:number]) for number, span in enumerate(joined) if number]
         assert max(gaps, default=0) <= 32 << 10
-    first = [min(places.index(place) for place in stretch.places) for stretch in found]
+    first = [min(spans.index(span) for span in stretch.spans) for stretch in found]
     assert first == sorted(first)
 
 

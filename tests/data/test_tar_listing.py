@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from cskd_pipeline.data import open_split
-from cskd_pipeline.data.data_file import shard_files
+from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.data.tar_listing import list_tars
 from cskd_pipeline.errors import DataError
+from cskd_pipeline.storage import FolderStorage
 
 
 @pytest.fixture
 def list_one(tmp_path, write_tar):
     def listing(members, classes=()):
         write_tar(tmp_path / "x.tar", members)
-        return list_tars(shard_files(tmp_path, "x.tar"), classes=classes)
+        return list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=classes)
 
     return listing
 
@@ -46,6 +47,14 @@ def test_other_members_are_passed_over(list_one):
     assert list_one(members).keys == ["a"]
 
 
+def test_a_label_may_have_a_byte_order_mark_and_space_around_it(list_one):
+    assert list_one({"a.jpg": b"x", "a.cls": b"\xef\xbb\xbf 1\r\n"}).labels == [1]
+
+
+def test_an_image_may_have_a_mask_of_a_kind_that_is_not_read(list_one):
+    assert list_one({"a.jpg": b"x", "a.cls": b"0", "a.tif": b"x", "a.depth.tiff": b"x"}).keys == ["a"]
+
+
 def test_without_a_class_list_classes_are_numbered(list_one):
     assert list_one({"a.jpg": b"x", "a.cls": b"2"}).classes == ("0", "1", "2")
 
@@ -55,10 +64,16 @@ REFUSED = {
     "no image": ({"a.cls": b"0"}, "sample 'a'.*no image"),
     "two images": ({"a.jpg": b"x", "a.png": b"x", "a.cls": b"0"}, "two images of one key"),
     "a label twice": ({"a.jpg": b"x", "a.cls": b"0", "./a.cls": b"1"}, "twice"),
-    "a label that is no number": ({"a.jpg": b"x", "a.cls": b"cat"}, "is 'cat'; a label is a decimal number"),
+    "a label that is no number": ({"a.jpg": b"x", "a.cls": b"cat"}, "is 'cat'; a label is a whole number"),
     "a negative label": ({"a.jpg": b"x", "a.cls": b"-1"}, "is '-1'"),
+    "a label that is a fraction": ({"a.jpg": b"x", "a.cls": b"1.0"}, "is '1.0'; a label is a whole number"),
+    "a label in other digits": ({"a.jpg": b"x", "a.cls": "٣".encode()}, "a label is a whole number"),
+    "a label that is a time stamp": ({"a.jpg": b"x", "a.cls": b"1700000000"}, r"label 1700000000 \(a\.cls\) among 1"),
+    "a label that is an id": ({"a.jpg": b"x", "a.cls": b"5000000"}, "put a classes.txt beside the shards"),
+    "an image of another kind": ({"a.jpg": b"x", "a.cls": b"0", "b.gif": b"x"}, r"images such as b\.gif are not read"),
+    "a name that is no UTF-8": ({"a\udcff.jpg": b"x"}, r"a\\udcff\.jpg' is not UTF-8"),
     "an empty label": ({"a.jpg": b"x", "a.cls": b""}, "is ''"),
-    "a label that is a file of another kind": ({"a.jpg": b"x", "a.cls": b"1" * 5000}, "a label is a decimal number"),
+    "a label that is a file of another kind": ({"a.jpg": b"x", "a.cls": b"1" * 5000}, "a label is a whole number"),
     "a dotted key": ({"a.1.jpg": b"x", "a.1.cls": b"0"}, "dot in its key"),
 }
 
@@ -80,7 +95,7 @@ def test_a_key_in_two_shards_names_both(tmp_path, write_tar):
     for name in ("x.tar", "y.tar"):
         write_tar(tmp_path / name, {"a.jpg": b"x", "a.cls": b"0"})
     with pytest.raises(DataError, match=r"y\.tar occurs in .*x\.tar too"):
-        list_tars(shard_files(tmp_path, "{x,y}.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "{x,y}.tar"), classes=())
 
 
 def test_a_link_in_a_shard_is_refused(tmp_path):
@@ -89,7 +104,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "b.jpg"
         archive.addfile(member)
     with pytest.raises(DataError, match=r"a\.jpg is not a plain file"):
-        list_tars(shard_files(tmp_path, "x.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=())
 
 
 @pytest.mark.parametrize(("kind", "compress"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
@@ -107,7 +122,7 @@ def test_a_shard_cut_anywhere_is_refused(as_tars):
     for length in [0, 1, 511, 512, 1000, *range(1024, end, 512), end - 1]:
         file.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(shard_files(as_tars, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
 
 
 def test_a_damaged_header_is_refused(as_tars):
@@ -120,7 +135,7 @@ def test_a_damaged_header_is_refused(as_tars):
         damaged[start + 3] ^= 1
         file.write_bytes(damaged.tobytes())
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(shard_files(as_tars, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
 
 
 def test_joined_shards_are_refused(as_tars):

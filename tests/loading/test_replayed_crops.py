@@ -20,7 +20,7 @@ import torch
 from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import SampleIndex, open_split
-from cskd_pipeline.data.jpeg import Box
+from cskd_pipeline.data.decode import Box
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
 from cskd_pipeline.loading import CropLoader, EpochOrder, EvaluationSet
 from cskd_pipeline.loading.order import Batch

@@ -281,6 +281,22 @@ def test_a_store_that_lost_its_attributes_gets_them_back(tmp_path: Path, content
     assert all(not bad for _, _, bad in check_files(StoreReader(path)))
 
 
+def test_data_of_the_same_digest_adds_seeds_whatever_it_is_called_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write(path, seeds=(0,))
+    before = (path / "zarr.json").read_bytes()
+    data = {**header().data, "name": "elsewhere", "split": "all"}
+    writer = StoreWriter(path, header(data=data))
+    assert writer.header == header()
+    for block in range(writer.header.blocks):
+        writer.write_block(5, block, *block_labels(HARD, 5, block), versions=VERSIONS)
+    assert (path / "zarr.json").read_bytes() == before
+    assert all(not bad for _, _, bad in check_files(StoreReader(path)))
+    for field, value in (("digest", "00"), ("samples", SAMPLES - 1)):
+        with pytest.raises(MismatchError, match=f"data.{field} is"):
+            StoreWriter(path, header(data={**data, field: value}))
+
+
 def test_a_spill_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     write(path, seeds=(0,))
