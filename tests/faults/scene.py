@@ -17,7 +17,7 @@ from cskd_pipeline.labels import HardEncoding, SoftEncoding
 from cskd_pipeline.models.teacher.load import load_teacher
 from cskd_pipeline.store import StoreWriter
 
-IMAGES, BLOCK, GROUP, SIZE, CLASSES = 1000, 128, 64, 32, 16
+IMAGES, BLOCK, GROUP, SIZE, CLASSES = 400, 128, 64, 32, 16
 SEEDS = [0, 1]
 RECIPE: CropRecipe = dataclasses.replace(RECIPES["deit"], size=SIZE, group=GROUP)
 ENCODINGS = {
