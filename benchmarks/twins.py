@@ -93,6 +93,7 @@ def allocation(turns: Sequence[Mapping[str, Spent]]) -> dict[str, float]:
 def _serve(orders: Connection, setting: str, prepare: Prepare, arguments: tuple[Any, ...]) -> None:
     from cskd_pipeline.runtime.allocator import keep_freed_memory
 
+    multiprocessing.set_start_method(None, force=True)  # workers as everywhere else
     keep_freed_memory(setting)
     with prepare(*arguments) as act, contextlib.suppress(EOFError):  # the other end is closed: no more is wanted
         while True:

@@ -25,10 +25,10 @@ def command(words: list[str]) -> None:
     main(words, prog_name="cskd-pipeline")
 
 
-def run(words: Sequence[str], *, launch: Sequence[str] = ()) -> None:
-    """Do it, without an error."""
-    started = start(words, launch=launch)
-    assert started.finish() == 0, started.err.read_text()[-3000:]
+def run(words: Sequence[str], *, launch: Sequence[str] = (), ranks: int = 1) -> None:
+    """Do it, without an error; `ranks` processes do it together without a launcher."""
+    together = [start(words, launch=launch)] if ranks == 1 else warm.start_ranks(command, list(words), ranks=ranks)
+    assert [started.finish() for started in together] == [0] * ranks, together[0].err.read_text()[-3000:]
 
 
 def kill_when(started: Started, ready: Callable[[], bool]) -> None:

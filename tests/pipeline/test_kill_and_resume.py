@@ -44,7 +44,7 @@ def test_training_killed_and_resumed_gives_the_same_weights(
     training = ["train", "--data", str(toy), "--labels", str(labels), *STUDENT, "--epochs", "8", "--batch-size", "12"]
     training += ["--warmup-epochs", "1", "--ema-decay", "0.9", "--workers", "1", "--device", "cpu"]
 
-    run([*training, "--out", str(tmp_path / "whole")], launch=launch)
+    run([*training, "--out", str(tmp_path / "whole")], ranks=processes)
     killed = tmp_path / "killed"
     kill_when(start([*training, "--out", str(killed)], launch=launch), lambda: (killed / "last.pt").exists())
     assert len((killed / "metrics.jsonl").read_text().splitlines()) < 8
