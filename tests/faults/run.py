@@ -35,6 +35,7 @@ def main() -> int:
         os.environ["CSKD_CACHE"] = folder
         scene = Scene(Path(folder))
         assert scene.job.header.blocks > 1  # made here, once for all processes that are forked
+        scene.warm_up()
         undisturbed = scene.folder / "undisturbed.zarr"
         began = time.monotonic()
         first = start_writer(scene, undisturbed, 0, 1)
