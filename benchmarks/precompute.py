@@ -34,7 +34,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
-    parser.add_argument("--teachers", default="resnet18,test_resnet", help="of timm (%(default)s)")
+    parser.add_argument("--teachers", default="resnet18,mobilenetv2_100,test_resnet", help="of timm (%(default)s)")
     parser.add_argument("--size", type=int, default=112, help="side of crops (%(default)s)")
     parser.add_argument("--targets", default="hard,soft", help="encodings (%(default)s)")
     parser.add_argument("--precision", default="fp32", help="of the teacher (%(default)s)")

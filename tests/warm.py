@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import functools
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,8 +93,16 @@ def start_ranks(work: Callable[..., object], *arguments: Any, ranks: int) -> Seq
     return [start(work, *arguments, **common, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(ranks)]
 
 
+@functools.cache
+def _folder() -> str:
+    """Removed when this process ends."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _outputs() -> tuple[Path, Path]:
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=_folder()))
     return folder / "out", folder / "err"
 
 
