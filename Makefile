@@ -13,11 +13,15 @@ UV := $(BIN)/python -m uv
 demo: $(READY)
 	$(BIN)/cskd-pipeline demo --out demo-run
 
+# How many processes share the tests; one after the other: make test JOBS=0
+JOBS ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
+
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,20 +6,24 @@ r"""Crops per second through the whole of `precompute`, next to its teacher alon
 Reading, the teacher, encoding and writing go on side by side, so the slower of the first two is the limit. On a CPU the
 teacher gets one processor and the crops one (`--workers 1`). The three take turns, `--repetitions` times, on the same
 crops; wall time, medians. The teacher has random weights, which take as long as any.
+
+Beside it goes a process in which glibc is as it comes (`CSKD_ALLOCATOR=system`): the share of system time in both, and
+how much more processor time it takes than the one that keeps freed memory, as commands do.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
+from twins import Act, Spent, Twins, allocation
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
@@ -30,7 +34,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
-    parser.add_argument("--teachers", default="resnet18,test_resnet", help="of timm (%(default)s)")
+    parser.add_argument("--teachers", default="resnet18,mobilenetv2_100,test_resnet", help="of timm (%(default)s)")
     parser.add_argument("--size", type=int, default=112, help="side of crops (%(default)s)")
     parser.add_argument("--targets", default="hard,soft", help="encodings (%(default)s)")
     parser.add_argument("--precision", default="fp32", help="of the teacher (%(default)s)")
@@ -41,10 +45,6 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
     report.add_output_options(parser)
     arguments = parser.parse_args()
-    import torch
-
-    if arguments.device == "cpu":
-        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(name, Path(folder), arguments) for name in arguments.teachers.split(",")]
     options = ("data", "teachers", "size", "targets", "precision", "device", "workers", "crops", "block", "repetitions")
@@ -55,6 +55,34 @@ def main() -> None:
 
 def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     """Takes turns; the first is a warm-up."""
+    found: dict[str, list[dict[str, Spent]]] = {
+        what: [] for what in ("crops", "teacher_only_crops", "loader_only_crops")
+    }
+    with Twins(prepare, name, folder, arguments) as twins:
+        for turn in range(1 + arguments.repetitions):
+            for what, spent in found.items():
+                measured = twins.measure(what)
+                if turn:
+                    spent.append(measured)
+    rates = {what: [turn["keep"].answer / turn["keep"].wall_s for turn in turns] for what, turns in found.items()}
+    medians = {f"{what}_s": statistics.median(values) for what, values in rates.items()}
+    limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
+    return {
+        "bench": "precompute",
+        "teacher": name,
+        "size": arguments.size,
+        "targets": arguments.targets,
+        **medians,
+        "ratio_to_limit": medians["crops_s"] / limit,
+        "spread": [min(rates["crops"]), max(rates["crops"])],
+        **allocation(found["crops"]),
+    }
+
+
+@contextlib.contextmanager
+def prepare(name: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Act]:
+    """Of a process that measures."""
+    import torch
     from steps import random_teacher
 
     from cskd_pipeline.crops.recipe import RECIPES
@@ -62,6 +90,8 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.labels import encodings_from_json
 
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
     teacher = random_teacher(name, folder, classes=len(index.classes), arguments=arguments)
@@ -72,22 +102,11 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     units = [divmod(number, blocks) for number in range(-(-arguments.crops // arguments.block))]
     crops = sum(len(job.header.rows(block)) for _, block in units)
     actions: dict[str, Callable[[], int]] = {
-        "crops_s": lambda: whole(job, units, folder, workers=arguments.workers),
-        "teacher_only_crops_s": lambda: teacher_only(job, crops),
-        "loader_only_crops_s": lambda: loader_only(job, units, workers=arguments.workers),
+        "crops": lambda: whole(job, units, folder, workers=arguments.workers),
+        "teacher_only_crops": lambda: teacher_only(job, crops),
+        "loader_only_crops": lambda: loader_only(job, units, workers=arguments.workers),
     }
-    found: dict[str, list[float]] = {what: [] for what in actions}
-    for turn in range(1 + arguments.repetitions):
-        for what, action in actions.items():
-            began = time.perf_counter()
-            done = action()
-            if turn:
-                found[what].append(done / (time.perf_counter() - began))
-    medians = {what: statistics.median(rates) for what, rates in found.items()}
-    limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
-    shown = {"teacher": name, "size": arguments.size, "targets": arguments.targets}
-    spread = {"spread": [min(found["crops_s"]), max(found["crops_s"])]}
-    return {"bench": "precompute", **shown, **medians, "ratio_to_limit": medians["crops_s"] / limit, **spread}
+    yield lambda what: actions[what]()
 
 
 def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> int:
@@ -140,14 +159,17 @@ def loader_only(job: PrecomputeJob, units: list[tuple[int, int]], *, workers: in
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
-        "| teacher | size | targets | crops/s | least to most | teacher alone | crops alone | of the limit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| teacher | size | targets | crops/s | least to most | teacher alone | crops alone | of the limit "
+        "| system time, glibc as it comes | system time | times as fast | peak of memory |",
+        f"|{'---|' * 12}",
     ]
     for row in rows:
         low, high = row["spread"]
         lines.append(
             f"| {row['teacher']} | {row['size']} | {row['targets']} | {row['crops_s']:.0f} | {low:.0f} to {high:.0f} | "
-            f"{row['teacher_only_crops_s']:.0f} | {row['loader_only_crops_s']:.0f} | {row['ratio_to_limit']:.2f} |"
+            f"{row['teacher_only_crops_s']:.0f} | {row['loader_only_crops_s']:.0f} | {row['ratio_to_limit']:.2f} | "
+            f"{row['system_share_as_it_comes']:.1%} | {row['system_share']:.1%} | {row['faster']:.2f} | "
+            f"{row['peak_ratio']:.2f} |"
         )
     return "\n".join(lines)
 

@@ -6,8 +6,12 @@ r"""Time of a training step on stored labels, next to the same student without d
 A step is everything from rendered crops on: finishing them, gathering and moving targets, forward, loss, backward, the
 optimizer and the average of weights; `benchmarks/replay.py` measures what comes before. All modes train the same
 model, with both heads, on the same crops in turn: on true labels (`none`), by CSKD on stored hard targets (`stored`)
-and by CSKD on those of the teacher (`live`). The teacher has random weights, which take as long as any. Times are
-medians of processor time on one core of a CPU, and of wall time on a GPU.
+and by CSKD on those of the teacher (`live`). `timm` is what timm has for it, `timm.task.TokenDistillationTask` with the
+same teacher, live: hard targets of the whole crop alone, with timm's optimizer and average. The teacher has random
+weights, which take as long as any. Times are medians of processor time on one core of a CPU, and of wall time on a GPU.
+
+Beside it goes a process in which glibc is as it comes (`CSKD_ALLOCATOR=system`), step by step: the share of system time
+in both, and how much more processor time it takes than the one that keeps freed memory, as commands do.
 
 What is possible at best is that a live teacher costs its own time and stored labels cost none: the sum of the times
 of `none` and of the teacher alone, over that of `none`.
@@ -16,16 +20,18 @@ of `none` and of the teacher alone, over that of `none`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import itertools
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
+from twins import Act, Spent, Twins, allocation
 
 if TYPE_CHECKING:
     from cskd_pipeline.batch import TrainBatch
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 BATCHES = 4
 """Different ones that steps go through."""
 WARM_UP = 2
+MODES = ("none", "stored", "live", "timm")
 Row = dict[str, Any]
 
 
@@ -53,14 +60,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=7, help="steps of each mode (%(default)s)")
     report.add_output_options(parser)
     arguments = parser.parse_args()
-    import torch
-
-    if arguments.device == "cpu":
-        torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        job, batches = prepare(Path(folder), arguments)
-        store = Path(folder) / "labels.zarr"
-        rows = [row for name in arguments.students.split(",") for row in compare(name, job, batches, store, arguments)]
+    with Twins(modes, arguments) as twins:
+        rows = [row for name in arguments.students.split(",") for row in compare(name, twins, arguments)]
     options = ("data", "students", "teacher", "size", "batch", "precision", "device", "repetitions")
     command = report.command_line("steps", arguments, options)
     report.publish(rows, table(rows), arguments, mark="steps", command=command, on=report.machine("timm"))
@@ -116,36 +117,21 @@ def random_teacher(name: str, folder: Path, *, classes: int, arguments: argparse
     )
 
 
-def compare(
-    name: str, job: PrecomputeJob, batches: list[CropBatch], store: Path, arguments: argparse.Namespace
-) -> list[Row]:
+def compare(name: str, twins: Twins, arguments: argparse.Namespace) -> list[Row]:
     """One row a mode. All modes take turns, step by step, so that a busy moment hits them alike."""
-    from cskd_pipeline.models.teacher.live import LiveTargets
-    from cskd_pipeline.objectives import create_objective
-    from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
-    from cskd_pipeline.store import StoreReader
-
-    cskd = create_objective("cskd")
-    stored = StoredTargets(StoreReader(store), needs=cskd.needs, canary=Canary(0.01))
-    modes: dict[str, tuple[TargetProvider, Objective]] = {
-        "none": (NoTargets(), create_objective("supervised")),
-        "stored": (stored, cskd),
-        "live": (LiveTargets(job.teacher, job.recipe), cskd),
-    }
-    steps = {mode: Steps(name, job, batches, *how, arguments) for mode, how in modes.items()}
-    seconds: dict[str, list[float]] = {mode: [] for mode in modes}
-    teacher: list[float] = []
+    found: dict[str, list[dict[str, Spent]]] = {mode: [] for mode in (*MODES, "teacher")}
     for turn in range(WARM_UP + arguments.repetitions):
-        for mode, step in steps.items():
-            spent = clocked(step, arguments.device)
+        for mode, spent in found.items():
+            measured = twins.measure(name, mode)
             if turn >= WARM_UP:
-                seconds[mode].append(spent)
-        spent = clocked(steps["live"].teacher_alone, arguments.device)
-        if turn >= WARM_UP:
-            teacher.append(spent)
-    stored.close()
-    ms = {mode: statistics.median(found) * 1e3 for mode, found in seconds.items()}
-    parts = ms["none"] + statistics.median(teacher) * 1e3
+                spent.append(measured)
+    on_cpu = arguments.device == "cpu"
+    times = {
+        mode: [1e3 * (turn["keep"].processor_s if on_cpu else turn["keep"].wall_s) for turn in turns]
+        for mode, turns in found.items()
+    }
+    ms = {mode: statistics.median(values) for mode, values in times.items()}
+    possible = (ms["none"] + ms["teacher"]) / ms["none"]
     return [
         {
             "bench": "steps",
@@ -153,14 +139,58 @@ def compare(
             "mode": mode,
             "device": arguments.device,
             "ms": ms[mode],
+            "crops_s": 1e3 * arguments.batch / ms[mode],
             "ratio_to_none": ms[mode] / ms["none"],
-            "spread": [min(seconds[mode]) * 1e3, max(seconds[mode]) * 1e3],
-            "teacher_ms": statistics.median(teacher) * 1e3,
+            "spread": [min(times[mode]), max(times[mode])],
+            "teacher_ms": ms["teacher"],
             "speedup_over_live": ms["live"] / ms[mode],
-            "share_of_possible": ms["live"] / ms[mode] / (parts / ms["none"]),
+            "speedup_over_timm": ms["timm"] / ms[mode],
+            "share_of_possible": ms["live"] / ms[mode] / possible,
+            **allocation(found[mode]),
         }
-        for mode in modes
+        for mode in MODES
     ]
+
+
+@contextlib.contextmanager
+def modes(arguments: argparse.Namespace) -> Iterator[Act]:
+    """Of a process that measures: a step of a student in a mode, or its teacher alone."""
+    import torch
+
+    from cskd_pipeline.models.teacher.live import LiveTargets
+    from cskd_pipeline.objectives import create_objective
+    from cskd_pipeline.replay import Canary, NoTargets, StoredTargets
+    from cskd_pipeline.store import StoreReader
+
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)
+    cskd = create_objective("cskd")
+    ended = contextlib.ExitStack()
+    folder = Path(ended.enter_context(tempfile.TemporaryDirectory()))
+    job, batches = prepare(folder, arguments)
+    stored = StoredTargets(StoreReader(folder / "labels.zarr"), needs=cskd.needs, canary=Canary(0.01))
+    ended.callback(stored.close)
+    providers: dict[str, tuple[TargetProvider, Objective]] = {
+        "none": (NoTargets(), create_objective("supervised")),
+        "stored": (stored, cskd),
+        "live": (LiveTargets(job.teacher, job.recipe), cskd),
+    }
+
+    @functools.lru_cache(maxsize=1)
+    def steps(name: str) -> dict[str, Steps]:
+        ours = {mode: Steps(name, job, batches, *how, arguments) for mode, how in providers.items()}
+        return {**ours, "timm": TimmSteps(name, job, batches, *providers["none"], arguments)}
+
+    def act(name: str, mode: str) -> None:
+        if mode == "teacher":
+            steps(name)["live"].teacher_alone()
+        else:
+            steps(name)[mode]()
+        if arguments.device != "cpu":
+            torch.cuda.synchronize()
+
+    with ended:
+        yield act
 
 
 class Steps:
@@ -223,35 +253,73 @@ class Steps:
         teacher(pixels)
 
 
-def clocked(action: Callable[[], object], device: str) -> float:
-    """Seconds: of the processor on a CPU, of the clock on the wall on a GPU."""
-    import torch
+class TimmSteps(Steps):
+    """The same model on the same crops, by timm's own task for students with a distillation token."""
 
-    if device == "cpu":
-        began = time.process_time()
-        action()
-        return time.process_time() - began
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    action()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
+    def __init__(
+        self,
+        name: str,
+        job: PrecomputeJob,
+        batches: list[CropBatch],
+        provider: TargetProvider,
+        objective: Objective,
+        arguments: argparse.Namespace,
+    ) -> None:
+        import timm
+        import torch
+        from timm.loss import SoftTargetCrossEntropy
+        from timm.optim import create_optimizer_v2
+        from timm.task import TokenDistillationTask
+
+        super().__init__(name, job, batches, provider, objective, arguments)
+        student = self.learner.student.model
+        teacher = timm.create_model(arguments.teacher, num_classes=len(job.index.classes)).to(self.device)
+        self.task = TokenDistillationTask(
+            student.requires_grad_(True),
+            teacher.requires_grad_(False),
+            SoftTargetCrossEntropy(),
+            distill_type="hard",
+            task_loss_weight=0.5,
+            device=self.device,
+            verbose=False,
+        )
+        self.task.train()
+        self.task.setup_ema(decay=0.99996)
+        self.optimizer = create_optimizer_v2(student, opt="adamw", lr=1e-4, weight_decay=0.05)
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(arguments.precision)
+
+    def __call__(self) -> None:
+        import torch
+
+        batch = next(self.micro_batches())
+        labels_BC = batch.labels.probabilities_BC(len(self.job.index.classes))
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            loss = self.task(batch.pixels_B3SS, labels_BC)["loss"]
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.task.update_ema()
+        float(loss.detach())  # as ours looks at every loss
 
 
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
-        "| student | mode | device | ms a step | least to most | times `none` | faster than live | of the possible |",
-        "|---|---|---|---|---|---|---|---|",
+        "| student | mode | device | ms a step | least to most | crops/s | times `none` | faster than live "
+        "| faster than timm | of the possible | system time, glibc as it comes | system time | times as fast |",
+        f"|{'---|' * 13}",
     ]
     for row in rows:
         low, high = row["spread"]
         gained = (
-            f"{row['speedup_over_live']:.2f} x | {row['share_of_possible']:.2f}" if row["mode"] == "stored" else " | "
+            f"{row['speedup_over_live']:.2f} x | {row['speedup_over_timm']:.2f} x | {row['share_of_possible']:.2f}"
+            if row["mode"] == "stored"
+            else " |  | "
         )
         lines.append(
             f"| {row['student']} | {row['mode']} | {row['device']} | {row['ms']:.0f} | {low:.0f} to {high:.0f} | "
-            f"{row['ratio_to_none']:.3f} | {gained} |"
+            f"{row['crops_s']:.1f} | {row['ratio_to_none']:.3f} | {gained} | {row['system_share_as_it_comes']:.1%} | "
+            f"{row['system_share']:.1%} | {row['faster']:.2f} |"
         )
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import tarfile
 from pathlib import Path
 
@@ -19,6 +20,12 @@ CLASSES = ("disc", "bar", "plain")
 def one_thread() -> None:
     """Tests run beside one another on few cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Processes among which tests are shared ignore Ctrl-C, and so would what tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def toy_image(number: int) -> bytes:

@@ -39,10 +39,12 @@ def test_every_mode_of_a_training_step_is_measured(tmp_path: Path) -> None:
     subprocess.run([sys.executable, BENCHMARKS / "steps.py", *words], check=True)
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     assert [(row["bench"], row["student"], row["mode"], row["device"]) for row in rows] == [
-        ("steps", "deit_ti", mode, "cpu") for mode in ("none", "stored", "live")
+        ("steps", "deit_ti", mode, "cpu") for mode in ("none", "stored", "live", "timm")
     ]
-    none, stored, live = (row["ms"] for row in rows)
+    none, stored, live, timm = (row["ms"] for row in rows)
+    assert rows[1]["speedup_over_timm"] == pytest.approx(timm / stored)
     for row in rows:
+        assert 0 <= row["system_share"] < 1 and row["faster"] > 0 and row["crops_s"] == pytest.approx(8e3 / row["ms"])
         assert row["ratio_to_none"] == pytest.approx(row["ms"] / none)
     possible = (none + rows[0]["teacher_ms"]) / none
     assert rows[1]["share_of_possible"] == pytest.approx(live / stored / possible)
@@ -60,4 +62,5 @@ def test_precompute_is_measured_beside_its_parts(tmp_path: Path) -> None:
     assert row["bench"] == "precompute"
     limit = min(row["teacher_only_crops_s"], row["loader_only_crops_s"])
     assert row["ratio_to_limit"] == pytest.approx(row["crops_s"] / limit)
+    assert 0 <= row["system_share"] < 1 and 0 <= row["system_share_as_it_comes"] < 1 and row["faster"] > 0
     assert "| resnet10t | 32 | hard,soft |" in page.read_text()

@@ -18,8 +18,8 @@ from cskd_pipeline.storage import open_storage
 from cskd_pipeline.store import StoreReader, check_files, check_tree
 from cskd_pipeline.store.opening import is_store
 
-LIFE_S = 1.0
-"""The longest life of a writer that is to be killed; a block takes about a tenth of a second."""
+LIFE_BLOCKS = 4
+"""The longest life of a writer that is to be killed, its start included: the time that so many blocks take."""
 
 
 @dataclasses.dataclass
@@ -40,7 +40,7 @@ class Kills:
 
 
 def kill_writers(
-    scene: Scene, reference: dict[str, bytes], *, kills: int, writers: int, chance: random.Random
+    scene: Scene, reference: dict[str, bytes], *, kills: int, writers: int, block_s: float, chance: random.Random
 ) -> Kills:
     """Kill `kills` of the processes that fill stores, `writers` at a time, and compare every store when it is full."""
     found = Kills()
@@ -49,7 +49,7 @@ def kill_writers(
         shutil.rmtree(store, ignore_errors=True)
         running = [start_writer(scene, store, rank, writers) for rank in range(writers)]
         while any(process.is_alive() for process in running) and found.kills < kills:
-            time.sleep(chance.uniform(0, LIFE_S))
+            time.sleep(chance.uniform(0, LIFE_BLOCKS * block_s))
             number = chance.randrange(writers)
             before = committed(store)
             if running[number].is_alive():

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,7 +27,7 @@ def main() -> int:
     import torch
     from damages import damage_and_repair
     from kills import kill_writers, start_writer
-    from scene import Scene, content
+    from scene import SEEDS, Scene, content
 
     torch.set_num_threads(1)
     chance = random.Random(wanted.seed)
@@ -34,14 +35,17 @@ def main() -> int:
         os.environ["CSKD_CACHE"] = folder
         scene = Scene(Path(folder))
         assert scene.job.header.blocks > 1  # made here, once for all processes that are forked
+        scene.warm_up()
         undisturbed = scene.folder / "undisturbed.zarr"
+        began = time.monotonic()
         first = start_writer(scene, undisturbed, 0, 1)
         first.join()
         assert first.exitcode == 0
+        block_s = (time.monotonic() - began) / (scene.job.header.blocks * len(SEEDS))
         reference = content(undisturbed)
         counts = []
         for writers, share in ((1, wanted.kills - wanted.kills // 2), (4, wanted.kills // 2)):
-            count = kill_writers(scene, reference, kills=share, writers=writers, chance=chance)
+            count = kill_writers(scene, reference, kills=share, writers=writers, block_s=block_s, chance=chance)
             print(
                 f"{writers} at a time: {count.kills} kills, {count.stores} stores of {len(reference)} files finished, "
                 f"{count.lost} blocks lost, {count.wrong} files wrong",

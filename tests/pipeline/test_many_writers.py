@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from test_kill_and_resume import COMMAND, TORCHRUN, content, environment, precompute, run
+from commands import TORCHRUN, commits, content, precompute, run, start, wait_until
 
 from cskd_pipeline.storage import FolderStorage
 from cskd_pipeline.store import StoreReader, list_writers, summarise
@@ -20,10 +19,11 @@ SEEDS = ("--seeds", "0:8")
 
 
 @pytest.fixture
-def whole(toy: Path, teacher_weights: Path, tmp_path: Path) -> Path:
+def whole(toy: Path, teacher_weights: Path, session_cache: Path) -> Path:
     """A store of one process that nobody disturbed."""
-    store = tmp_path / "whole.zarr"
-    run(precompute(toy, teacher_weights, store, *SEEDS))
+    store = session_cache / "eight-seeds.zarr"
+    if not store.exists():
+        run(precompute(toy, teacher_weights, store, *SEEDS))
     return store
 
 
@@ -43,18 +43,12 @@ def test_processes_of_different_kinds_share_a_store(
         {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_PROCID": "0"},
     ]
     processes = [
-        subprocess.Popen(
-            precompute(toy, teacher_weights, store, *SEEDS, "--workers", str(number % 3)),
-            env={**environment(), **launch},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        start(precompute(toy, teacher_weights, store, *SEEDS, "--workers", str(number % 3)), variables=launch)
         for number, launch in enumerate(launches)
     ]
-    outcomes = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, outcomes
-    assert [bool(out) for out, _ in outcomes] == [True, False, False, False]  # one of them says the result
+    assert [process.finish() for process in processes] == [0] * 4, [process.err.read_text() for process in processes]
+    said = [bool(process.out.read_text()) for process in processes]
+    assert said == [True, False, False, False]  # one of them says the result
     assert_same(store, whole)
     assert list_writers(FolderStorage(store)) == []
 
@@ -63,33 +57,24 @@ def test_torchrun_restarts_after_a_rank_was_killed(
     toy: Path, teacher_weights: Path, tmp_path: Path, whole: Path
 ) -> None:
     store = tmp_path / "torchrun.zarr"
-    launch = [*TORCHRUN[:-1], "--max-restarts", "3", "-m"]
-    command = [*launch, "cskd_pipeline_cli", *precompute(toy, teacher_weights, store, *SEEDS)[len(COMMAND) :]]
-    process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    launch = [*TORCHRUN, "--max-restarts", "3"]
+    process = start(precompute(toy, teacher_weights, store, *SEEDS), launch=launch)
     storage = FolderStorage(store)
     killed = 0
     deadline = time.monotonic() + 200
     while process.poll() is None and killed < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-        commits = len(list(store.glob("seed-*/commits/*.json")))
-        writers = list_writers(storage)
-        if commits >= 6 * (killed + 1) and len(writers) >= 2:
+        done, writers = commits(store), list_writers(storage)
+        if done >= 6 * (killed + 1) and len(writers) >= 2:
             try:
                 os.kill(int(writers[0].split("-")[1]), signal.SIGKILL)  # the number is part of a writer's name
                 killed += 1
             except ProcessLookupError:
                 continue
-            while (
-                len(list_writers(storage))
-                and process.poll() is None
-                and commits + 5 > len(list(store.glob("seed-*/commits/*.json")))
-            ):
+            while len(list_writers(storage)) and process.poll() is None and done + 5 > commits(store):
                 time.sleep(0.02)
-    _, said = process.communicate()
-    assert process.returncode == 0, said[-3000:]
+    assert process.finish() == 0, process.err.read_text()[-3000:]
     assert killed == 2
     assert_same(store, whole)
 
@@ -98,20 +83,12 @@ def test_a_store_whose_writer_is_killed_is_finished_by_one_that_waits(
     toy: Path, teacher_weights: Path, tmp_path: Path, whole: Path
 ) -> None:
     store = tmp_path / "waiting.zarr"
-    processes = [
-        subprocess.Popen(
-            precompute(toy, teacher_weights, store, *SEEDS, "--rank", str(rank), "--world-size", "2"),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    first, second = (
+        start(precompute(toy, teacher_weights, store, *SEEDS, "--rank", str(rank), "--world-size", "2"))
         for rank in range(2)
-    ]
-    while len(list(store.glob("seed-*/commits/*.json"))) < 5:
-        time.sleep(0.02)
-        assert all(process.poll() is None for process in processes)
-    os.killpg(processes[0].pid, signal.SIGKILL)
-    processes[0].wait()
-    assert processes[1].wait() == 0
+    )
+    wait_until(first, lambda: commits(store) >= 5)
+    first.signal(signal.SIGKILL)
+    assert first.finish() == -signal.SIGKILL
+    assert second.finish() == 0
     assert_same(store, whole)

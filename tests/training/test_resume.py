@@ -6,14 +6,14 @@ import contextlib
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rank_of_a_run
 from synthetic_training import CONFIG, Countdown, Killed, SyntheticSource, killed_run, run, same, state_of
+from warm import Started, start_interpreter, start_ranks
 
 from cskd_pipeline.checkpoint import load_state, read_metadata
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
@@ -192,29 +192,31 @@ def test_a_damaged_checkpoint_is_named_and_kept(tmp_path: Path) -> None:
     assert checkpoint.stat().st_size == 5000
 
 
-def launch(ranks: int, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).with_name("run_under_torchrun.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, str(script), str(folder), *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+def finished(ranks: Sequence[Started]) -> tuple[bool, str]:
+    """Whether all of them have done what they were to do, and what they said."""
+    codes = [rank.finish() for rank in ranks]
+    return not any(codes), "".join(rank.err.read_text() for rank in ranks)
+
+
+def two_ranks(folder: Path, *options: str) -> tuple[bool, str]:
+    return finished(start_ranks(rank_of_a_run.main, [str(folder), *options], ranks=2))
 
 
 @pytest.mark.slow
 def test_two_processes_resume_to_the_same_bits_and_learn_what_one_learns(whole: Path, tmp_path: Path) -> None:
     import torch
 
-    for folder, arguments in (("whole", ()), ("killed", ("--kill", "7")), ("stopped", ("--stop", "4"))):
-        result = launch(2, tmp_path / folder, *arguments)
-        assert (result.returncode == 0) == (folder == "whole"), result.stderr
-    for folder in ("killed", "stopped"):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done, said = finished([start_interpreter(*torchrun, rank_of_a_run.__file__, str(tmp_path / "whole"))])
+    assert done, said
+    for folder, option, number in (("killed", "--kill", "7"), ("stopped", "--stop", "4")):
+        assert not two_ranks(tmp_path / folder, option, number)[0]
         assert (tmp_path / folder / "last.pt").exists()
-        result = launch(2, tmp_path / folder, "--resume")
-        assert result.returncode == 0, result.stderr
+        done, said = two_ranks(tmp_path / folder, "--resume")
+        assert done, said
         assert_equal_runs(tmp_path / "whole", tmp_path / folder)
     # The same global batches, so the same loss; drop path differs between ranks, hence a run without it.
-    launch(2, tmp_path / "two", "--no-drop-path")
+    assert two_ranks(tmp_path / "two", "--no-drop-path")[0]
     run(tmp_path / "one", dataclasses.replace(CONFIG, drop_path=0.0))
     for one, two in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert one == pytest.approx(two, rel=1e-4)
@@ -228,10 +230,10 @@ def test_ranks_that_see_different_run_folders_all_say_so(tmp_path: Path) -> None
     # The first rank's folder holds a checkpoint, the second's does not.
     with pytest.raises(StoppedError):
         run(tmp_path / "run" / "0", stop=Countdown(1))
-    result = launch(2, tmp_path / "run", "--private", "--resume")
-    assert result.returncode != 0
+    done, said = two_ranks(tmp_path / "run", "--private", "--resume")
+    assert not done
     told = "not the same on all nodes: rank 0 at epoch 1, update 3, rank 1 without a checkpoint; put it on shared"
-    assert told in result.stderr
+    assert told in said
 
 
 def test_config_is_refused_with_bound_and_value() -> None:

@@ -1,4 +1,4 @@
-"""One process of a synthetic run; torchrun starts several."""
+"""One process of a synthetic run; torchrun or a test starts several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cskd_pipeline.runtime.device import process_group
 from cskd_pipeline.runtime.ranks import rank
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resume", action="store_true")
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--private", action="store_true", help="a run folder for each rank, as without shared storage")
     parser.add_argument("--kill", type=int, default=1 << 30)
     parser.add_argument("--stop", type=int, default=1 << 30)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     config = dataclasses.replace(CONFIG, drop_path=0.0) if options.no_drop_path else CONFIG
     countdown = Countdown(options.kill)
 
