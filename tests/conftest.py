@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import signal
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
-
-CLASSES = ("disc", "bar", "plain")
+from toys import CLASSES, TEACHER, TEACHER_ARGS, write_toy
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,35 +21,6 @@ def one_thread() -> None:
 def interruptible() -> None:
     """Processes among which tests are shared ignore Ctrl-C, and so would what tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def toy_image(number: int) -> bytes:
-    """A JPEG of 20 to 35 pixels a side whose class is number % 3; drawn with integers only."""
-    height, width = 20 + number * 7 % 16, 20 + number * 11 % 16
-    rows, columns = np.mgrid[:height, :width]
-    noise = (rows * 73 + columns * 151 + number * 977) % 97
-    shape = (rows - height // 2) ** 2 + (columns - width // 2) ** 2 < 60, np.abs(rows - columns) < 4, rows < 0
-    base = np.where(shape[number % 3], 220, 60)
-    pixels = np.stack([base + noise // 4, base // 2 + noise // 2, 255 - base - noise // 3], axis=2)
-    encoded = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(encoded, "JPEG", quality=90)
-    return encoded.getvalue()
-
-
-def write_toy(folder: Path, *, train: int = 110, test: int = 24, order: tuple[int, ...] = (0, 1, 2)) -> Path:
-    """Tar shards `train-0.tar`, `train-1.tar` and `test-0.tar` with a class list; class N has number `order[N]`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = {"train-0": range(0, train, 2), "train-1": range(1, train, 2), "test-0": range(1000, 1000 + test)}
-    for name, numbers in shards.items():
-        with tarfile.open(folder / f"{name}.tar", "w") as archive:
-            for number in numbers:
-                for suffix, data in (("jpg", toy_image(number)), ("cls", str(order[number % 3]).encode())):
-                    member = tarfile.TarInfo(f"img{number:05d}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
-    names = [CLASSES[order.index(number)] for number in range(3)]
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -82,12 +48,6 @@ def odd_toy(toy: Path) -> Path:
     return folder
 
 
-TEACHER = "test_resnet"
-"""timm's smallest ResNet; stride 32, or less with output_stride."""
-
-TEACHER_ARGS = {"output_stride": 8}
-
-
 @pytest.fixture(scope="session")
 def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights for `TEACHER`, random but lively: its winners differ from place to place."""
@@ -107,10 +67,6 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
     return path
-
-
-STUDENT_ARGS = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-"""For `deit_ti`: small, with patches that pool to the grid of `toy_store`."""
 
 
 @pytest.fixture

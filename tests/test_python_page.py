@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import STUDENT_ARGS, TEACHER, TEACHER_ARGS
+from toys import STUDENT_ARGS, TEACHER, TEACHER_ARGS
 
 import cskd_pipeline as cskd
 

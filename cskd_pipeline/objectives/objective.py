@@ -41,10 +41,6 @@ class Objective(Record, abc.ABC):
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """r * 65536 of the local targets' share in epoch `epoch` (from 0) of `epochs`."""
 
-    def epoch_ratios(self, epochs: int) -> tuple[int, ...]:
-        """`ratio_steps` of every epoch."""
-        return tuple(self.ratio_steps(epoch, epochs) for epoch in range(epochs))
-
     @abc.abstractmethod
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""

@@ -109,7 +109,7 @@ class ReplayLoader:
             order=order,
             loader=self._crops,
             provider=provider,
-            schedule=objective.epoch_ratios(epochs),
+            schedule=tuple(objective.ratio_steps(epoch, epochs) for epoch in range(epochs)),
             mean=mean,
             std=std,
             device=device,

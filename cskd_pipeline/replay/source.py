@@ -63,7 +63,7 @@ class ReplaySource:
         order: which crops, in global batches.
         loader: makes them.
         provider: knows their targets.
-        schedule: r * 65536 of every epoch, see `Objective.epoch_ratios`; its length is the number of epochs.
+        schedule: r * 65536 of every epoch (`Objective.ratio_steps`); its length is the number of epochs.
         mean, std: the student's input normalisation, per channel in 0..1.
         device: the student's.
         rank, world: this process and the number of all.

@@ -147,7 +147,7 @@ CASES: dict[str, Case] = {
     "weights: missing": case(DATA, "nowhere.pth", "does not exist", "--teacher-weights")(
         precompute("--teacher-weights", "nowhere.pth")
     ),
-    "weights: garbage safetensors": case(DATA, "bad.safetensors", "not a readable safetensors")(
+    "weights: garbage safetensors": case(DATA, "bad.safetensors", "damaged, or is no file of weights")(
         lambda s: [*s.precompute, "--out", s.out, "--teacher-weights", s.file("bad.safetensors", "garbage")]
     ),
     "weights: garbage pickle": case(DATA, "bad.pth", "damaged")(

@@ -86,7 +86,7 @@ def test_train_names_a_broken_image(broken: Path, tmp_path: Path, command: Any, 
 def test_index_check_names_a_broken_image(broken: Path, tmp_path: Path, command: Any) -> None:
     outcome = command("index", "--data", broken, "--check", "--out", tmp_path / "new")
     assert outcome.code == 3
-    assert "img00004" in outcome.error
+    assert "img00004" in outcome.err and "1 of 110 images are broken" in outcome.error
     assert not (tmp_path / "new").exists()
 
 

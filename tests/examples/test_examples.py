@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import STUDENT_ARGS
 from torch.utils._pytree import tree_leaves
+from toys import STUDENT_ARGS
 
 import cskd_pipeline as cskd
 from cskd_pipeline.batch import TrainBatch

@@ -213,7 +213,7 @@ def test_workers_need_nothing_in_shared_memory_files(index: SampleIndex, monkeyp
         assert len(list(loader.load([crops]))) == 1
     half = (0.5, 0.5, 0.5)
     parts = [
-        list(EvaluationSet(index, 24, 0.9, half, half, torch.device("cpu"), batch=70, workers=workers)())
+        list(EvaluationSet(index, 24, 0.9, half, half, torch.device("cpu"), batch=70, workers=workers))
         for workers in (0, 2)
     ]
     assert sum(len(labels) for _, labels in parts[0]) == len(index)
@@ -261,7 +261,7 @@ def test_the_canary_sees_the_first_batch_whole_and_a_share_of_the_rest(index: Sa
     assert canary.checked == 40
     with pytest.raises(DataError):
         Canary(1.0).check(batch, wrong, first=False)
-    with pytest.raises(UsageError, match="0 to 1, found 2"):
+    with pytest.raises(UsageError, match="at most 1, found 2"):
         Canary(2)
 
 

@@ -136,15 +136,14 @@ def test_soft_objectives_refuse_targets_without_soft_ones(name: str) -> None:
 
 @pytest.mark.parametrize("objective", [case for case in CASES if case.needs], ids=str)
 def test_what_an_objective_needs_and_does_not_get_is_said(objective: Objective) -> None:
-    with pytest.raises(UsageError, match=f"{objective.name} needs a teacher's targets, found none; give"):
+    with pytest.raises(UsageError, match="reads a teacher's targets, found None; give"):
         objective(output(), labels(), None)
     heads = output()
-    with pytest.raises(UsageError, match="no distillation logits"):
+    with pytest.raises(UsageError, match="gives no dist_BC"):
         objective(StudentOutput(heads.cls_BC, None, heads.dense_BCHW), labels(), targets("hard", "soft"))
     if objective.dense:
-        with pytest.raises(UsageError, match="no dense logits"):
+        with pytest.raises(UsageError, match="gives no dense_BCHW"):
             objective(StudentOutput(heads.cls_BC, heads.dist_BC), labels(), targets("hard", "soft"))
-        assert objective.epoch_ratios(2) == (objective.ratio_steps(0, 2), objective.ratio_steps(1, 2))
 
 
 def test_cskd_adds_its_three_terms_with_their_weights() -> None:

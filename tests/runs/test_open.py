@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import STUDENT_ARGS, write_toy
 from torch import nn
+from toys import STUDENT_ARGS, write_toy
 
 import cskd_pipeline as cskd
 from cskd_pipeline.batch import Targets
