@@ -14,7 +14,6 @@ import click
 
 import cskd_pipeline
 from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
-from cskd_pipeline.runtime.allocator import keep_freed_memory
 
 from .demo import demo
 from .eval import evaluate
@@ -53,7 +52,6 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            keep_freed_memory()  # before torch is imported, whose threads would stay with heaps of their own
             with _terminated_as_interrupted():
                 return super().invoke(ctx)
         except CskdError as error:

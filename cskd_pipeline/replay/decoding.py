@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from cskd_pipeline import errors
 from cskd_pipeline.errors import CskdError, RetryError
 from cskd_pipeline.labels import FieldSpec
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.store import StoreReader
 
 CROP_CRC = FieldSpec("crop_crc", "<u4", ())
@@ -156,6 +157,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # some schedulers send them to every process; the parent decides
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
+    keep_freed_memory()
     job = json.loads(sys.argv[1])
     outcome: dict[str, str] = {}
     try:

@@ -12,6 +12,7 @@ from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import find_data, open_data, split_to_score
 from cskd_pipeline.runs.evaluation import evaluation_set
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, setting
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def evaluate(
         MismatchError: the model has another number of classes than the data.
     """
     request = EvaluateRequest.given(request, settings)
+    keep_freed_memory()
     from cskd_pipeline.evaluation import evaluate as run
     from cskd_pipeline.runs.trained_model import open_model, weights_file
     from cskd_pipeline.runtime.device import choose_device

@@ -12,6 +12,7 @@ from cskd_pipeline.runs.data import find_data, open_data
 from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
 from cskd_pipeline.runs.source import origin
 from cskd_pipeline.runs.student import student_for
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Seeds, checked_seeds
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def open(
     """
     from cskd_pipeline.store import StoreReader
 
+    keep_freed_memory()
     reader = StoreReader(str(store))
     about = reader.header.data
     data, data_root = (None if place is None else str(place) for place in (data, data_root))

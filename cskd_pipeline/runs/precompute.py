@@ -12,6 +12,7 @@ from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import open_data
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, setting
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def precompute(
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
     request = PrecomputeRequest.given(request, settings)
+    keep_freed_memory()
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import require_store_or_room
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.source import SourceSettings, store_job
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.repair import Repaired
@@ -37,6 +38,7 @@ def repair(
         StoppedError, RetryError: as `precompute`.
     """
     request = RepairRequest.given(request, settings)
+    keep_freed_memory()
     from cskd_pipeline.labelling.repair import repair as run
     from cskd_pipeline.runs.settings import require_file
     from cskd_pipeline.runtime.processors import worker_count

@@ -17,6 +17,7 @@ from cskd_pipeline.runs.open import Labels
 from cskd_pipeline.runs.open import open as open_labels
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
 from cskd_pipeline.runs.student import student_for
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, kinds, setting
 from cskd_pipeline.training.config import TrainConfig
 
@@ -229,6 +230,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
     request = TrainRequest.given(request, settings)
+    keep_freed_memory()
     from cskd_pipeline.models.student import resolve_name
     from cskd_pipeline.models.weights import weights_digest
     from cskd_pipeline.runtime.device import process_group

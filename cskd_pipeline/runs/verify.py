@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.source import SourceSettings, store_job
+from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.settings import setting
 
@@ -94,6 +95,7 @@ def verify(
         RetryError: storage is out of reach.
     """
     request = VerifyRequest.given(request, settings)
+    keep_freed_memory()
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 
