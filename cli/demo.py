@@ -12,9 +12,10 @@ import click
 
 from cskd_pipeline.errors import UsageError
 
-SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 7
+SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 6
 TEACHER = "test_resnet"  # timm's smallest: 373 thousand parameters
-STUDENT = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3}
+STUDENT_MODEL = "vit_tiny_r_s16_p8_224"  # a ViT on a convolution: a plain one learns nothing in so few steps
+STUDENT = {"patch_size": 4, "embed_dim": 96, "depth": 3, "num_heads": 3}
 CROPS = {"recipe": "plain", "recipe-arg": "scale=[0.5, 1.0]", "size": SIZE}
 SCHEDULE = {
     "batch-size": 50, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 2, "crop-pct": 1,
@@ -41,7 +42,7 @@ def demo(ctx: click.Context, out: Path) -> None:
     weights = teacher / "last.safetensors"
     data, crops, schedule = ["--data", "shapes"], _flags(CROPS), [*_flags(SCHEDULE), "--resume"]
     stride = f"output_stride={STRIDE}"
-    student = ["--student", "deit_ti"]
+    student = ["--student", STUDENT_MODEL]
     for key, value in STUDENT.items():
         student += ["--student-arg", f"{key}={value}"]
 
@@ -51,7 +52,7 @@ def demo(ctx: click.Context, out: Path) -> None:
     _run(ctx, "precompute", *data, *taught, *crops, "--seeds", f"0:{SEEDS}", "--out", store)
     _run(ctx, "verify", store, *data, "--teacher-weights", weights, "--crops", 256)
     for method in METHODS:
-        learn = ["--objective", method, "--epochs", EPOCHS, "--lr", 1e-3]
+        learn = ["--objective", method, "--epochs", EPOCHS, "--lr", 2e-3]
         _run(ctx, "train", *data, "--labels", store, *student, *learn, *schedule, "--out", out / method)
     _run(ctx, "export", out / "cskd", out / "student.safetensors")
     click.echo(_table(out))
@@ -78,7 +79,7 @@ def _table(out: Path) -> str:
     for name in ("teacher", *METHODS):
         rows = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
         scores = {key.split("/")[1]: value for key, value in rows[-1].items() if key.endswith("/top1")}
-        head = {"teacher": "cls", "cskd": "three_head"}.get(name, "two_head")
+        head = {"deit": "two_head", "cskd": "three_head"}.get(name, "cls")
         seconds = sum(row["seconds"] for row in rows) / len(rows)
         lines.append(f"{name:<12} {scores[head]:6.2f}% {head:<11} {seconds:8.1f}")
     summary = summarise(StoreReader(out / "labels.zarr"))
