@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from cskd_pipeline.evaluation.score import Score
+from cskd_pipeline.evaluation import Score
 from cskd_pipeline.record import Record
 
 
