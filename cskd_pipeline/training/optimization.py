@@ -8,7 +8,7 @@ import torch
 from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.errors import UsageError, first_line
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.record import require_choice
 from cskd_pipeline.training.config import TrainConfig
@@ -34,9 +34,9 @@ def create_optimizer(student: Student, config: TrainConfig) -> torch.optim.Optim
         )
     # Missing packages, a missing GPU, settings it refuses: each optimizer has its own way of saying so.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"timm cannot build the optimizer {config.optimizer} here: {reason}; choose another, such as adamw"
+            f"timm cannot build the optimizer {config.optimizer} here: {first_line(error)}; choose another, such as "
+            "adamw"
         ) from error
     if getattr(optimizer, "is_second_order", False):
         raise UsageError(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.checkpoint import load_state, save_model, save_state
-from cskd_pipeline.errors import DataError, StoppedError
+from cskd_pipeline.errors import DataError, StoppedError, first_line
 from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import Student, plain_state_dict
 from cskd_pipeline.objectives import Objective, objective_to_json
@@ -84,7 +84,7 @@ class Run:
             self.learner.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"the checkpoint {self.folder.state} does not fit this run ({str(error).splitlines()[0]}); "
+                f"the checkpoint {self.folder.state} does not fit this run ({first_line(error)}); "
                 "start again in another run folder"
             ) from error
         self.rows = self.folder.read_metrics(epochs=self.position.epoch)

@@ -1,17 +1,12 @@
 """Students: any timm model, with the heads that distillation needs."""
 
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
-from cskd_pipeline.models.student.export import parameter_count, plain_state_dict
-from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.models.student.heads import Student, StudentSpec, parameter_count, plain_state_dict
 from cskd_pipeline.models.student.probe import require_answers
-from cskd_pipeline.models.student.spec import StudentSpec
 
 __all__ = [
-    "PlainStudent",
-    "PooledStudent",
     "Student",
     "StudentSpec",
-    "TokenStudent",
     "can_be_distilled",
     "create_student",
     "parameter_count",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cskd_pipeline.batch import StudentOutput
-from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.errors import MismatchError, UsageError, first_line
 from cskd_pipeline.models.student.heads import Student
 
 
@@ -34,7 +34,7 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
             output = torch.func.functional_call(student, buffers, (torch.zeros(batch, 3, size, size),))
             fault = _fault(output, student, batch=batch)
     except Exception as error:  # models say it in their own ways
-        fault = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fault = first_line(error)
         expected = getattr(getattr(student.model, "patch_embed", None), "img_size", None)
         if expected is not None and tuple(expected) != (size, size):
             raise MismatchError(
