@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import find_data, open_data
-from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, scored_images
 from cskd_pipeline.runs.source import origin
 from cskd_pipeline.runs.student import student_for
 from cskd_pipeline.runtime.allocator import keep_freed_memory
@@ -210,7 +209,7 @@ class Labels:
         *,
         split: str | None = None,
         batch_size: int = 256,
-        crop_pct: float = 0.875,
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         device: torch.device | str | None = None,
         progress: Watch = silent,
@@ -252,27 +251,14 @@ class Labels:
         )
 
     def require_seeds(self, seeds: Seeds | Sequence[int] | str | None = None) -> Seeds:
-        """These seeds, or by default all that are complete.
-
-        Raises:
-            DataError: one of them is not complete, or none is.
-        """
-        if seeds is None:
-            chosen = self.seeds
-            if not chosen:
-                self.store.require_complete(self.store.seeds() or [0])
-        else:
-            chosen = checked_seeds(seeds, option="--seeds")
-        self.store.require_complete([*chosen])
+        """These seeds, or by default all that are complete; raises DataError if one is not complete, or none is."""
+        chosen = self.seeds if seeds is None else checked_seeds(seeds, option="--seeds")
+        self.store.require_complete([*chosen] or self.store.seeds() or [0])
         return chosen
 
 
 def _device(student: nn.Module, device: torch.device | str | None) -> torch.device:
-    """That of a student's batches.
-
-    Raises:
-        UsageError: there is no such device, or it is no CPU or CUDA device.
-    """
+    """That of a student's batches; errors as `choose_device`."""
     from cskd_pipeline.runtime.device import choose_device, device_of
 
     return choose_device(str(device_of(student) if device is None else device))
@@ -304,10 +290,6 @@ def open(
 
     keep_freed_memory()
     reader = StoreReader(str(store))
-    about = reader.header.data
     data, data_root = (None if place is None else str(place) for place in (data, data_root))
-    if data is None:
-        index = find_data(about, root=data_root, watch=progress)
-    else:
-        index = open_data(data, split=split or about["split"], root=data_root, watch=progress)
+    index = find_data(reader.header.data, data=data, split=split, root=data_root, watch=progress)
     return Labels(reader, index, data=data, data_root=data_root)

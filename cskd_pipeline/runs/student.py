@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cskd_pipeline.errors import MismatchError
-
 if TYPE_CHECKING:
     from cskd_pipeline.models.student import Student
     from cskd_pipeline.objectives import Objective
@@ -29,23 +27,9 @@ def student_for(
 
     A model with a fixed image size is built for `size`, unless `args` name one.
 
-    Args:
-        name: a timm model or an alias.
-        objective: what reads the heads; None gives all that the model can have.
-        size: side of the crops in pixels.
-        classes: number of classes.
-        grid: (H, W) of the teacher; None without one.
-        args: further keyword arguments of timm.create_model.
-        drop_path: stochastic depth rate.
-        weights: file to start from; classifiers of another class count start afresh.
-        seed: of the initial weights.
-
-    Raises:
-        UsageError: unknown model, arguments that it refuses, or a model that cannot be distilled into.
-        MismatchError: it takes images of another size, or its patch tokens do not pool to `grid`.
-        DataError: the weights are damaged or do not fit.
+    Arguments and errors are those of `models.student.create_student` and `Labels.student`.
     """
-    from cskd_pipeline.models.student import can_be_distilled, create_student
+    from cskd_pipeline.models.student import can_be_distilled, create_student, other_size
 
     arguments = dict(args or {})
 
@@ -66,10 +50,7 @@ def student_for(
     takes = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
     if takes is not None and tuple(takes) != (size, size):
         if "img_size" in arguments:
-            raise MismatchError(
-                f"the crops are {size} x {size} pixels, the student takes {takes[0]} x {takes[1]}; "
-                f"give --student-arg img_size={size}, or crops of that size"
-            )
+            raise other_size(size, takes)
         arguments["img_size"] = size
     dense = can_be_distilled(plain) if objective is None else objective.dense
     distilled = dense if objective is None else bool(objective.needs)

@@ -2,13 +2,14 @@
 
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
 from cskd_pipeline.models.student.heads import Student, StudentSpec, parameter_count, plain_state_dict
-from cskd_pipeline.models.student.probe import require_answers
+from cskd_pipeline.models.student.probe import other_size, require_answers
 
 __all__ = [
     "Student",
     "StudentSpec",
     "can_be_distilled",
     "create_student",
+    "other_size",
     "parameter_count",
     "plain_state_dict",
     "require_answers",

@@ -37,10 +37,7 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
         fault = first_line(error)
         expected = getattr(getattr(student.model, "patch_embed", None), "img_size", None)
         if expected is not None and tuple(expected) != (size, size):
-            raise MismatchError(
-                f"the crops are {size} x {size} pixels, the student takes {expected[0]} x {expected[1]}; "
-                f"give --student-arg img_size={size}, or crops of that size"
-            ) from error
+            raise other_size(size, expected) from error
     finally:
         student.train(before)
     if fault and training and batch == 1:
@@ -55,6 +52,14 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
             f"{student.spec.model} {f'with {shown} ' if shown else ''}gives no class logits for crops of 3 x {size} x "
             f"{size} pixels: {fault}; {remedy}"
         )
+
+
+def other_size(size: int, takes: tuple[int, int]) -> MismatchError:
+    """The error of crops of `size` pixels for a student that takes images of another size."""
+    return MismatchError(
+        f"the crops are {size} x {size} pixels, the student takes {takes[0]} x {takes[1]}; give --student-arg "
+        f"img_size={size}, or crops of that size"
+    )
 
 
 def _fault(output: StudentOutput, student: Student, *, batch: int) -> str:
