@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.evaluation import Score
-    from cskd_pipeline.training.inputs import RunInputs
+    from cskd_pipeline.training.run_folder import RunInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

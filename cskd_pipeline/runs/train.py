@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.models.teacher.teacher import Teacher
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import ReplayLoader
-    from cskd_pipeline.training.inputs import RunInputs
+    from cskd_pipeline.training.run_folder import RunInputs
     from cskd_pipeline.training.summary import TrainSummary
 
 CANARY = 0.01
@@ -326,7 +326,7 @@ class _Supply:
         self, request: TrainRequest, loader: ReplayLoader, evaluation: EvaluationSet | None, start: str | None
     ) -> RunInputs:
         """What a resumed run must find again."""
-        from cskd_pipeline.training.inputs import RunInputs
+        from cskd_pipeline.training.run_folder import RunInputs
 
         header = None if self.labels is None else self.labels.store.header
         live = None if self.teacher is None else self.teacher.spec.to_json()

@@ -16,11 +16,9 @@ from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
 from cskd_pipeline.runtime.stopping import never
 from cskd_pipeline.training.config import TrainConfig
-from cskd_pipeline.training.inputs import RunInputs
 from cskd_pipeline.training.learner import Learner
-from cskd_pipeline.training.run import EvaluationBatches, Run
-from cskd_pipeline.training.run_folder import RunFolder
-from cskd_pipeline.training.source import EpochSource
+from cskd_pipeline.training.run import EpochSource, EvaluationBatches, Run
+from cskd_pipeline.training.run_folder import RunFolder, RunInputs
 from cskd_pipeline.training.summary import TrainSummary
 from cskd_pipeline.training.trackers import create_trackers, require_trackers
 
@@ -125,11 +123,7 @@ def train(
 
 
 def _require_same_start(run: Run, *, restored: bool) -> None:
-    """Nothing, if all ranks found the same checkpoint, or all found none.
-
-    Raises:
-        DataError: they did not, on every rank.
-    """
+    """Raise DataError, on every rank, unless all found the same checkpoint, or all found none."""
     starts = gather_from_ranks((restored, run.position.epoch, run.position.updates_done))
     if len(set(starts)) > 1:
         found = ", ".join(
