@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from cskd_pipeline.errors import UsageError
 from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.objectives.deit import Deit
 from cskd_pipeline.objectives.objective import Objective, require_objective
@@ -17,7 +16,6 @@ __all__ = [
     "OBJECTIVES",
     "Objective",
     "create_objective",
-    "objective_from_json",
     "objective_to_json",
     "require_objective",
 ]
@@ -38,12 +36,5 @@ def create_objective(name: str, **settings: Any) -> Objective:
 
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
-    """Name and settings as plain JSON values."""
+    """Name and settings as plain JSON values, the arguments of `create_objective`."""
     return {"name": objective.name, **objective.to_json()}
-
-
-def objective_from_json(values: Mapping[str, Any]) -> Objective:
-    """The objective that `objective_to_json` wrote; errors as `create_objective`."""
-    if "name" not in values:
-        raise UsageError(f"an objective needs a name, one of {', '.join(OBJECTIVES)}")
-    return create_objective(values["name"], **{key: value for key, value in values.items() if key != "name"})
