@@ -60,16 +60,8 @@ def scored_images(
 ) -> SampleIndex | None:
     """The split that goes with the images that a student is trained on; None where there is no such split.
 
-    Args:
-        trained: the images that it is trained on.
-        data: what these were opened by; None where they were found by their digest.
-        root: where a known data set lies; None for $CSKD_DATA_ROOT.
-        split: its name; None takes val, else test.
-        watch: told how far the indexing is.
-
-    Raises:
-        UsageError, DataError, RetryError: as `data.open_split`.
-        MismatchError: its classes are not those of the training split.
+    `data` is what the latter were opened by, None where they were found by their digest; split None takes val, else
+    test. Raises MismatchError if its classes are not those of the training split, and what `data.open_split` raises.
     """
     from cskd_pipeline.data import data_source
 

@@ -129,7 +129,7 @@ class Precomputed:
 
     Attributes:
         store: the store's path or URL, as it was given.
-        crops: how many crops this process labelled. The seeds asked for are complete, whoever made them.
+        crops: how many crops this process labelled. The seeds asked for are complete, by whichever process.
         rank: number of this process among those that shared the work.
     """
 

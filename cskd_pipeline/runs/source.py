@@ -63,11 +63,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
 
 
 def origin(header: StoreHeader, *, where: str) -> tuple[TeacherSpec, CropRecipe]:
-    """The teacher and the recipe that a store's attributes describe.
-
-    Raises:
-        DataError: attributes are missing or malformed.
-    """
+    """The teacher and the recipe that a store's attributes describe; DataError if some are missing or malformed."""
     stated = {"teacher": (header.teacher, TeacherSpec), "recipe": (header.recipe, CropRecipe)}
     missing = [
         f"{part}.{field.name} is missing"

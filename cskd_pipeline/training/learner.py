@@ -90,12 +90,7 @@ class Learner:
 
         The gradient is that of the mean loss over all crops of all ranks, whatever the sizes of the micro-batches.
 
-        Args:
-            batches: this rank's micro-batches.
-            update: number of this update, from 0.
-
-        Returns:
-            Summed loss and number of crops over all ranks.
+        Returns the summed loss and the number of crops over all ranks. `update` is the update's number, from 0.
 
         Raises:
             NonFiniteError: the loss is not finite; weights and optimizer are as before.

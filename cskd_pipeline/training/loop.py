@@ -44,9 +44,7 @@ def train(
     Every rank calls it with the same arguments, but for its own slices of `source` and `evaluation`.
 
     Args:
-        config: how to optimise.
         student: changed in place; `create_student` gives all ranks the same one.
-        objective: the loss.
         source: micro-batches of `config.micro_batch(ranks)` crops; those beyond the last full update of an epoch are
             not asked for.
         run_folder: a new folder, or with `resume` that of the run to go on with.

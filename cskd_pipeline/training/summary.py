@@ -12,14 +12,7 @@ from cskd_pipeline.record import Record
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Best(Record):
-    """The best evaluation so far.
-
-    Attributes:
-        top1: per cent.
-        epoch: finished epochs at that time.
-        weights: "model" or "ema".
-        head: how the heads were combined.
-    """
+    """The best evaluation so far: top-1 in per cent, after `epoch` epochs, of "model" or "ema" weights and `head`."""
 
     top1: float
     epoch: int
@@ -32,9 +25,7 @@ class TrainSummary(Record):
     """The state of a run.
 
     Attributes:
-        folder: the run folder.
-        epochs: finished epochs.
-        updates: updates done.
+        epochs, updates: finished ones.
         best: the best evaluation, None where nothing was evaluated.
         already_finished: the run was complete before, and nothing was done.
     """
@@ -86,13 +77,9 @@ class Position:
 
 
 def improved(best: Best | None, scores: Mapping[str, Mapping[str, Score]], *, head: str, epoch: int) -> Best | None:
-    """The new best if these scores hold one, else None; of equals the earlier stays.
+    """The new best if these scores (by weights, then by head) hold one, else None; of equals the earlier stays.
 
-    Args:
-        best: the best so far.
-        scores: by weights, then by head.
-        head: the objective's primary head; class logits where the student has not got it.
-        epoch: finished epochs.
+    `head` is the objective's primary head; class logits stand in where the student has not got it.
     """
     candidates = []
     for weights, by_head in scores.items():

@@ -55,15 +55,12 @@ def create_student(
 
     Args:
         name: a timm model, or an alias (`deit_ti`, `deit_s`, `deit_b`).
-        classes: number of classes.
         grid: (H, W) of the teacher for dense logits, None for none. (1, 1) gives their mean over positions,
             which is all that evaluation needs.
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
-        drop_path: stochastic depth rate.
         distillation: give a plain ViT the second head that a distillation objective needs.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
-        seed: of the initial weights.
 
     Raises:
         UsageError: unknown model, arguments it refuses or that make it something else than a classifier of RGB

@@ -19,15 +19,10 @@ from cskd_pipeline.record import Record, require_range
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudentSpec(Record):
-    """A student's architecture.
+    """What it takes to build the same student again.
 
-    Attributes:
-        model: timm's model name, aliases resolved.
-        classes: number of classes.
-        grid: (H, W) of the dense logits, or None for a student without them.
-        args: further keyword arguments of timm.create_model.
-        drop_path: stochastic depth rate, in [0, 1).
-        distillation: whether a plain ViT is given a second head.
+    `model` is timm's name, `args` are further arguments of timm.create_model. `grid` is (H, W) of the dense logits,
+    None for a student without them; with `distillation` a plain ViT is given a second head.
     """
 
     model: str

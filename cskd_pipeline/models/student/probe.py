@@ -13,13 +13,8 @@ from cskd_pipeline.models.student.heads import Student
 def require_answers(student: Student, *, size: int, batch: int = 1, training: bool = False) -> None:
     """Raise unless the student, on the CPU, gives logits of the right shapes for `batch` crops of `size` pixels.
 
-    Neither its mode and buffers nor the global random state change.
-
-    Args:
-        student: any; see `StudentOutput`.
-        size: the crops' side in pixels.
-        batch: how many at a time; what a network needs of it shows while it trains.
-        training: whether it is asked as in training.
+    Neither its mode and buffers nor the global random state change. With `training` it is asked as in training, where
+    it shows what a network needs of the batch.
 
     Raises:
         UsageError: it refuses such crops, or returns something else.
