@@ -12,13 +12,7 @@ from cskd_pipeline.objectives.objective import Objective, require_objective
 from cskd_pipeline.objectives.supervised import Supervised
 from cskd_pipeline.record import require_choice
 
-__all__ = [
-    "OBJECTIVES",
-    "Objective",
-    "create_objective",
-    "objective_to_json",
-    "require_objective",
-]
+__all__ = ["OBJECTIVES", "Objective", "create_objective", "objective_to_json", "require_objective"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
     {objective.name: objective for objective in (Supervised, Deit, Cskd)}

@@ -30,11 +30,7 @@ class ExportLabelsRequest(Settings):
         shown="all complete ones",
     )
     targets: str | None = setting(
-        None,
-        "Targets to copy, such as hard or hard,soft.",
-        group="labels",
-        metavar="LIST",
-        shown="what the store has",
+        None, "Targets to copy, such as hard or hard,soft.", group="labels", metavar="LIST", shown="what the store has"
     )
     license: str | None = setting(
         None,

@@ -21,11 +21,7 @@ class IndexRequest(DataSettings):
 
     noun: ClassVar[str] = "index"
 
-    data: str = setting(
-        help=DATA_HELP,
-        group="data",
-        metavar="DATA",
-    )
+    data: str = setting(help=DATA_HELP, group="data", metavar="DATA")
     split: str = setting("train", "Split to index.", group="data", metavar="NAME")
     check: bool = setting(False, "Decode every image and list all broken ones.", group="data")
     out: Path | None = setting(None, "Where to put the index.", group="output", metavar="FOLDER", shown="the cache")

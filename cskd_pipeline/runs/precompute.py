@@ -31,12 +31,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
 
     noun: ClassVar[str] = "precompute"
 
-    data: str = setting(
-        "imagenet-1k",
-        DATA_HELP,
-        group="data",
-        metavar="DATA",
-    )
+    data: str = setting("imagenet-1k", DATA_HELP, group="data", metavar="DATA")
     split: str = setting("train", "Split to label.", group="data", metavar="NAME")
     out: str = setting(
         help="The label store: a new folder or s3://bucket/path, or a store to add to.", group="labels", metavar="STORE"

@@ -27,11 +27,7 @@ class DataSettings(Settings):
     """Where the images are."""
 
     data: str | None = setting(
-        None,
-        DATA_HELP,
-        group="data",
-        metavar="DATA",
-        shown="found by the digest that the labels or the run belong to",
+        None, DATA_HELP, group="data", metavar="DATA", shown="found by the digest that the labels or the run belong to"
     )
     data_root: str | None = setting(
         None,

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, open_data, scored_images
-from cskd_pipeline.runs.open import Labels
+from cskd_pipeline.runs.open import Labels, student_for
 from cskd_pipeline.runs.open import open as open_labels
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
-from cskd_pipeline.runs.student import student_for
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, kinds, setting
 from cskd_pipeline.training.config import TrainConfig
@@ -129,10 +128,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     resume: bool = setting(False, "Go on with the run in --out; begin it if it has not begun.", group="output")
     crop_pct: float = setting(CROP_PCT, "Share of the image that evaluation sees.", group="data", above=0, high=1)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = setting(
-        (),
-        "Where to send the metrics besides metrics.csv; may be repeated.",
-        group="output",
-        option="log",
+        (), "Where to send the metrics besides metrics.csv; may be repeated.", group="output", option="log"
     )
 
     @classmethod

@@ -34,11 +34,7 @@ def weights_file(path: Path, *, weights: str) -> Path:
 
 
 def open_model(
-    file: Path,
-    *,
-    student: str | None = None,
-    args: Mapping[str, Any] | None = None,
-    classes: int | None = None,
+    file: Path, *, student: str | None = None, args: Mapping[str, Any] | None = None, classes: int | None = None
 ) -> Student:
     """The student of a weights file, on the CPU; its `size` is the model's own.
 
