@@ -1,23 +1,20 @@
-"""Option defaults from presets and YAML files: flags > environment > --config > --preset > defaults."""
+"""Option defaults from YAML files: flags > environment > --config > --preset > defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import yaml
 
 from cskd_pipeline.errors import UsageError, nearest
 
-from .key_value import KeyValue
-from .yaml_text import parse_yaml
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from .yaml_text import KeyValue, parse_yaml
 
 
-def config_option(command: Command) -> Command:
+def config_option(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--config FILE`, whose keys are the command's long options without dashes in front."""
     return click.option(
         "--config",
@@ -27,12 +24,6 @@ def config_option(command: Command) -> Command:
         callback=_read,
         help="YAML file of defaults: these options without dashes, such as `out: labels.zarr`.",
     )(command)
-
-
-def add_defaults(ctx: click.Context, defaults: Mapping[str, Any], *, below: bool = False) -> None:
-    """Let parameters default to these values; `below` those that are set already."""
-    known = dict(ctx.default_map or {})
-    ctx.default_map = {**defaults, **known} if below else {**known, **defaults}
 
 
 def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
@@ -67,7 +58,7 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
         if value is not None:
             assert option.name
             defaults[option.name] = _as_given(option, value, where=f"{path}: {key}")
-    add_defaults(ctx, defaults)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
 def _as_given(option: click.Option, value: Any, *, where: str) -> Any:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cskd_pipeline.runs.evaluate import EvaluateRequest
 from cskd_pipeline.runs.evaluate import evaluate as run
 
-from .config_file import config_option
-from .options import GroupedCommand, given, json_option, request_options
+from .options import json_option, request_command
 from .terminal import terminal
 
 
-@click.command("eval", cls=GroupedCommand, short_help="Score a run folder or a weights file.")
+@request_command(EvaluateRequest, "Score a run folder or a weights file.", name="eval")
 @click.argument("model", type=click.Path(path_type=Path))
-@request_options(EvaluateRequest)
-@config_option
 @json_option
-@click.pass_context
-def evaluate(ctx: click.Context, /, model: Path, as_json: bool, **options: Any) -> None:
+def evaluate(request: EvaluateRequest, model: Path, as_json: bool) -> None:
     """Score MODEL, a run folder or a weights file.
 
     Gives top-1, top-5 and loss for every way of combining the student's heads. A run is scored on the images that it
     was evaluated on, unless --data names others.
     """
     with terminal() as watch:
-        result = run(model, EvaluateRequest.of(**given(ctx, EvaluateRequest)), progress=watch)
+        result = run(model, request, progress=watch)
     if as_json:
         click.echo(json.dumps(result.to_json()))
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -11,17 +10,15 @@ from cskd_pipeline.runs.export_labels import ExportLabelsRequest
 from cskd_pipeline.runs.export_labels import export_labels as run
 from cskd_pipeline.seeds import format_seeds
 
-from .options import GroupedCommand, given, json_option, request_options
+from .options import json_option, request_command
 from .terminal import terminal
 
 
-@click.command(cls=GroupedCommand, short_help="Copy a label store, or a part of it, to publish it.")
+@request_command(ExportLabelsRequest, "Copy a label store, or a part of it, to publish it.", config=False)
 @click.argument("store")
 @click.argument("out")
-@request_options(ExportLabelsRequest)
 @json_option
-@click.pass_context
-def export_labels(ctx: click.Context, /, store: str, out: str, as_json: bool, **options: Any) -> None:
+def export_labels(request: ExportLabelsRequest, store: str, out: str, as_json: bool) -> None:
     """Copy complete seeds of STORE to OUT, a folder or a URL such as s3://bucket/path.
 
     Every file is compared with its checksum on the way. OUT is a label store like any other; with all targets its
@@ -34,7 +31,7 @@ def export_labels(ctx: click.Context, /, store: str, out: str, as_json: bool, **
     hf upload USER/NAME publish/labels.zarr --repo-type dataset
     """
     with terminal() as watch:
-        done = run(store, out, ExportLabelsRequest.of(**given(ctx, ExportLabelsRequest)), progress=watch)
+        done = run(store, out, request, progress=watch)
     summary = done.summary
     size = sum(sum(seed.bytes.values()) for seed in summary.seeds)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -11,21 +10,18 @@ from cskd_pipeline.runs.index import IndexRequest
 from cskd_pipeline.runs.index import index as run
 from cskd_pipeline.storage.names import shown, utf8
 
-from .options import GroupedCommand, given, json_option, request_options
+from .options import json_option, request_command
 from .terminal import terminal
 
 
-@click.command(cls=GroupedCommand, short_help="List a data set's images in canonical order.")
-@request_options(IndexRequest)
+@request_command(IndexRequest, "List a data set's images in canonical order.", config=False)
 @json_option
-@click.pass_context
-def index(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+def index(request: IndexRequest, as_json: bool) -> None:
     """List a data set's images in their canonical order.
 
     The index holds key, label and place of every image, and a digest that labels are tied to. Other commands make it
     by themselves; use this one to look at a data set, to check its images, or to keep the index.
     """
-    request = IndexRequest.of(**given(ctx, IndexRequest))
     with terminal() as watch:
         built = run(request, progress=watch)
     counts = built.class_counts()

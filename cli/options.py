@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ import click
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.settings import Group, Kind, Named, Settings, kinds
 
-from .key_value import KeyValue
+from .config_file import config_option
+from .yaml_text import KeyValue
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,25 +73,32 @@ class NumberOrAuto(click.ParamType[int | None]):
         return int(text)
 
 
-def request_options(request: type[Settings]) -> Callable[[Command], Command]:
-    """An option for every setting of a request."""
+def request_command(
+    request: type[Settings], short_help: str, *, name: str | None = None, config: bool = True
+) -> Callable[[Callable[..., None]], click.Command]:
+    """A command with an option for every setting of a request, and `--config` unless that is declined.
 
-    def decorate(command: Command) -> Command:
+    The function gets the request of what was given, by command line, environment or file, and its own parameters.
+    """
+
+    def decorate(act: Callable[..., None]) -> click.Command:
+        @functools.wraps(act)
+        def run(**parameters: Any) -> None:
+            ctx, default = click.get_current_context(), (click.core.ParameterSource.DEFAULT, None)
+            settings = {name: parameters.pop(name) for name in kinds(request)}
+            given = {
+                name: value
+                for name, value in settings.items()
+                if ctx.get_parameter_source(name) not in default and value is not None
+            }
+            act(request.of(**given), **parameters)
+
+        command: Callable[..., None] = config_option(run) if config else run
         for kind in reversed([*kinds(request).values()]):
             command = _option(kind)(command)
-        return command
+        return click.command(name, cls=GroupedCommand, short_help=short_help)(command)
 
     return decorate
-
-
-def given(ctx: click.Context, request: type[Settings]) -> dict[str, Any]:
-    """The settings that were given, by the command line, the environment or a configuration file."""
-    default = (click.core.ParameterSource.DEFAULT, None)
-    return {
-        name: ctx.params[name]
-        for name in kinds(request)
-        if ctx.get_parameter_source(name) not in default and ctx.params[name] is not None
-    }
 
 
 def _option(kind: Kind) -> Callable[[Command], Command]:

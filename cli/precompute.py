@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cskd_pipeline.runs.inspect import inspect
 from cskd_pipeline.runs.precompute import PrecomputeRequest
 from cskd_pipeline.runs.precompute import precompute as run
 
-from .config_file import config_option
-from .options import GroupedCommand, given, request_options
+from .options import request_command
 from .terminal import terminal
 
 
-@click.command(cls=GroupedCommand, short_help="Run the teacher once and store its labels.")
-@request_options(PrecomputeRequest)
-@config_option
-@click.pass_context
-def precompute(ctx: click.Context, /, **options: Any) -> None:
+@request_command(PrecomputeRequest, "Run the teacher once and store its labels.")
+def precompute(request: PrecomputeRequest) -> None:
     """Run the teacher over augmented crops, once, and store its labels.
 
     \b
@@ -33,7 +27,6 @@ def precompute(ctx: click.Context, /, **options: Any) -> None:
     hand: each block is claimed by one of them, and the others do what a killed one was working on. With --engine ray,
     Ray starts them, and restarts them.
     """
-    request = PrecomputeRequest.of(**given(ctx, PrecomputeRequest))
     with terminal() as watch:
         done = run(request, progress=watch)
     if done.rank:

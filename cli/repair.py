@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cskd_pipeline.runs.repair import RepairRequest
 from cskd_pipeline.runs.repair import repair as run
 
-from .config_file import config_option
-from .options import GroupedCommand, given, request_options
+from .options import request_command
 from .terminal import terminal
 
 
-@click.command(cls=GroupedCommand, short_help="Make what is bad in a label store again.")
+@request_command(RepairRequest, "Make what is bad in a label store again.")
 @click.argument("store")
-@request_options(RepairRequest)
-@config_option
-@click.pass_context
-def repair(ctx: click.Context, /, store: str, **options: Any) -> None:
+def repair(request: RepairRequest, store: str) -> None:
     """Mend what `verify` finds in STORE.
 
     Damaged attributes are written again, and exactly the bad blocks are computed again, by the teacher that the store
@@ -27,7 +21,7 @@ def repair(ctx: click.Context, /, store: str, **options: Any) -> None:
     not belong to the store. Seeds that were never finished are left to `precompute`.
     """
     with terminal() as watch:
-        done = run(store, RepairRequest.of(**given(ctx, RepairRequest)), progress=watch)
+        done = run(store, request, progress=watch)
     for path in done.rewritten:
         click.echo(f"{path}: written again")
     for seed, block in done.units:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from cskd_pipeline.runs.status import status as run
+from cskd_pipeline.runs.inspect import status as run
 from cskd_pipeline.seeds import format_seeds
 
 from .options import json_option

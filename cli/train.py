@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from cskd_pipeline.runs.train import TrainRequest
 from cskd_pipeline.runs.train import train as run
 
-from .config_file import config_option
-from .options import GroupedCommand, given, json_option, request_options
+from .options import json_option, request_command
 from .terminal import terminal
 
 
-@click.command(cls=GroupedCommand, short_help="Train a student on stored labels.")
-@request_options(TrainRequest)
-@config_option
+@request_command(TrainRequest, "Train a student on stored labels.")
 @json_option
-@click.pass_context
-def train(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+def train(request: TrainRequest, as_json: bool) -> None:
     """Train a student on replayed crops.
 
     \b
@@ -37,7 +32,7 @@ def train(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from cskd_pipeline.runtime.ranks import launched_as_first
 
     with terminal() as watch:
-        summary = run(TrainRequest.of(**given(ctx, TrainRequest)), progress=watch)
+        summary = run(request, progress=watch)
     if not launched_as_first():
         return
     if as_json:

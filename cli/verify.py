@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +11,7 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.runs.verify import VerifyRequest
 from cskd_pipeline.runs.verify import verify as run
 
-from .config_file import config_option
-from .options import GroupedCommand, given, json_option, request_options
+from .options import json_option, request_command
 from .terminal import terminal
 
 if TYPE_CHECKING:
@@ -21,13 +20,10 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-@click.command(cls=GroupedCommand, short_help="Check a label store, by itself or against the teacher.")
+@request_command(VerifyRequest, "Check a label store, by itself or against the teacher.")
 @click.argument("store")
-@request_options(VerifyRequest)
-@config_option
 @json_option
-@click.pass_context
-def verify(ctx: click.Context, /, store: str, as_json: bool, **options: Any) -> None:
+def verify(request: VerifyRequest, store: str, as_json: bool) -> None:
     """Check STORE against its checksums, and with --recompute against the teacher.
 
     Every file is compared with the checksum taken when it was written; files that do not belong to the store are
@@ -36,7 +32,7 @@ def verify(ctx: click.Context, /, store: str, as_json: bool, **options: Any) -> 
     missing; `repair` mends it.
     """
     with terminal() as watch:
-        found = run(store, VerifyRequest.of(**given(ctx, VerifyRequest)), progress=watch)
+        found = run(store, request, progress=watch)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

@@ -30,32 +30,14 @@ if TYPE_CHECKING:
     from cskd_pipeline.runs.export import export
     from cskd_pipeline.runs.export_labels import ExportLabelsRequest, export_labels
     from cskd_pipeline.runs.index import IndexRequest, index
-    from cskd_pipeline.runs.inspect import inspect
+    from cskd_pipeline.runs.inspect import inspect, status
     from cskd_pipeline.runs.open import Labels, open
     from cskd_pipeline.runs.precompute import PrecomputeRequest, precompute
     from cskd_pipeline.runs.repair import RepairRequest, repair
-    from cskd_pipeline.runs.status import status
     from cskd_pipeline.runs.train import TrainRequest, train
     from cskd_pipeline.runs.verify import VerifyRequest, verify
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "runs.precompute": ("precompute", "PrecomputeRequest"),
-    "runs.open": ("open", "Labels"),
-    "objectives": ("objective",),
-    "runs.train": ("train", "TrainRequest"),
-    "runs.evaluate": ("evaluate", "EvaluateRequest"),
-    "runs.export": ("export",),
-    "runs.index": ("index", "IndexRequest"),
-    "runs.inspect": ("inspect",),
-    "runs.status": ("status",),
-    "runs.verify": ("verify", "VerifyRequest"),
-    "runs.repair": ("repair", "RepairRequest"),
-    "runs.export_labels": ("export_labels", "ExportLabelsRequest"),
-    "progress": ("Progress",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "EvaluateRequest",
@@ -82,10 +64,21 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "ExportLabelsRequest": "runs.export_labels",
+    "Labels": "runs.open",
+    "Progress": "progress",
+    "objective": "objectives",
+    "status": "runs.inspect",
+}
+"""Modules of the names that are not in that of their verb."""
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOME[name]}")
+    home = _HOMES.get(name, f"runs.{name.removesuffix('Request').lower()}")
+    module = importlib.import_module(f"{__name__}.{home}")
     return getattr(module, "create_objective" if name == "objective" else name)
 
 

@@ -43,6 +43,11 @@ class StoppedError(CskdError):
     exit_code = 75
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: list[str], *, count: int = 3) -> str:
     """A phrase such as " (did you mean 'a', 'b'?)" naming the known names most like `name`, or ""."""
     import difflib

@@ -41,17 +41,11 @@ def setting(
     above: float | None = None,
     off: bool = False,
 ) -> Any:
-    """A field of a request.
+    """A field of a request; one without a default must be given.
 
-    Args:
-        default: its value where it is not given; a setting without one must be given.
-        help: a sentence or two, for `--help` and the documentation.
-        group: where `--help` lists it.
-        metavar: what stands for the value there.
-        shown: the default in words, where the value does not say it; "" for none.
-        option: the option's name, where it is not the field's (repeated `--student-arg` for `student_args`).
-        low, high, above: bounds of a number, all but `above` inclusive.
-        off: a switch that `--no-NAME` turns off.
+    `--help` lists it in `group`, with `metavar` for its value and `shown` for a default that the value does not say.
+    `option` names it where the field does not (repeated `--student-arg` for `student_args`); `--no-NAME` turns a switch
+    that is `off` off. `low`, `high` and `above` are bounds of a number, all but `above` inclusive.
     """
     details = {"help": help, "group": group, "metavar": metavar, "shown": shown, "option": option, "off": off}
     metadata = {**details, "bounds": {"low": low, "high": high, "above": above}}
@@ -62,10 +56,8 @@ def setting(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Record):
-    """A request, or a part of one. Values are checked, and converted where several forms are taken.
-
-    Raises:
-        UsageError: a value is of another type than its setting, or out of its bounds.
+    """A request, or a part of one. Values are converted where several forms are taken, and checked: UsageError names
+    the option, the value found and what it must be.
     """
 
     noun: ClassVar[str] = "this request"
@@ -76,11 +68,7 @@ class Settings(Record):
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
-        """The request with these settings, the others at their defaults.
-
-        Raises:
-            UsageError: a setting is unknown, missing or wrong.
-        """
+        """The request with these settings, the others at their defaults; UsageError if one is unknown or missing."""
         known = kinds(cls)
         for name in settings:
             if name not in known:
@@ -94,11 +82,7 @@ class Settings(Record):
 
     @classmethod
     def given(cls, request: Self | None, settings: Mapping[str, Any]) -> Self:
-        """The request as a verb takes it: whole, or as settings by name.
-
-        Raises:
-            UsageError: both are given, it is another verb's, or a setting is unknown, missing or wrong.
-        """
+        """The request as a verb takes it, whole or as settings by name; UsageError if as both, or as another verb's."""
         if request is None:
             return cls.of(**settings)
         if not isinstance(request, cls):
@@ -117,13 +101,10 @@ Part = typing.TypeVar("Part", bound=Settings)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """A setting's declaration.
+    """A setting's declaration: what `setting` was given, and the field's name and type.
 
-    Attributes:
-        name: of the field.
-        type: of the value, without None: int, float, bool, str, Path, Seeds, Named, tuple[str, ...] or a Literal.
-        optional: whether None is a value.
-        default: `dataclasses.MISSING` where it must be given.
+    `type` is that of the value without None, for which `optional` stands: int, float, bool, str, Path, Seeds, Named,
+    tuple[str, ...] or a Literal. `default` is `dataclasses.MISSING` where it must be given.
     """
 
     name: str
@@ -157,11 +138,7 @@ class Kind:
         return self.type == Named or (typing.get_origin(self.type) is tuple and self.type != Seeds)
 
     def checked(self, value: Any) -> Any:
-        """The value as the field holds it.
-
-        Raises:
-            UsageError: it is of another type, or out of bounds.
-        """
+        """The value as the field holds it; UsageError if it is of another type, or out of bounds."""
         if value is None:
             if self.optional:
                 return None
@@ -214,11 +191,7 @@ def kinds(request: type[Settings]) -> Mapping[str, Kind]:
 
 
 def checked_seeds(value: Any, *, option: str) -> Seeds:
-    """Seeds in any of their forms as an ascending tuple.
-
-    Raises:
-        UsageError: they are malformed, or there is none; names `option`.
-    """
+    """Seeds in any of their forms as an ascending tuple; UsageError, with `option`, if malformed or none."""
     if isinstance(value, str):
         return tuple(parse_seeds(value))
     if not isinstance(value, bool) and isinstance(value, numbers.Integral):

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, first_line
 from cskd_pipeline.storage.durable import write_atomic
 
 STATE_VERSION = 1
@@ -43,7 +43,7 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     # torch reports damage as RuntimeError, EOFError, UnpicklingError or an error of the zip reader.
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"the checkpoint {path} is damaged ({reason}); start again in another run folder") from error
     version = state.get("state_version") if isinstance(state, dict) else None
     if version != STATE_VERSION:

@@ -1,17 +1,20 @@
 """Losses and the fusion of targets: pure, fp32 inside, one value per example; the caller averages."""
 
-from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
-from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
-from cskd_pipeline.losses.distillation import hard_global, soft_global
+from cskd_pipeline.losses.distillation import (
+    hard_dense,
+    hard_global,
+    soft_dense,
+    soft_global,
+    soft_target_cross_entropy,
+)
 from cskd_pipeline.losses.fidelity import soft_fidelity
 from cskd_pipeline.losses.fusion import fuse, harden
 from cskd_pipeline.losses.normalized import normalized, sparse_normalized
-from cskd_pipeline.losses.palette import TAIL_POWER, densify, global_on_palette, on_palette
+from cskd_pipeline.losses.palette import densify, global_on_palette, on_palette
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
 from cskd_pipeline.losses.terms import dense_term, global_term, require_head, require_targets, truth_term
 
 __all__ = [
-    "TAIL_POWER",
     "dense_term",
     "densify",
     "fuse",

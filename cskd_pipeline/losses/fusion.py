@@ -16,11 +16,7 @@ def require_ratio_steps(ratio_steps: int, *, of: str = "the schedule") -> None:
 
 
 def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:
-    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536; see `fused`.
-
-    Raises:
-        UsageError: `ratio_steps` is no whole number from 0 to 65536.
-    """
+    """t = r*d + (1 - r)*g at every grid position, fp32 [B, C, H, W], with r = ratio_steps / 65536; see `fused`."""
     require_ratio_steps(ratio_steps)
     return fused(dense_BCHW.float(), global_BC.float()[:, :, None, None], ratio_steps)
 

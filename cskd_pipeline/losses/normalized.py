@@ -13,13 +13,8 @@ def normalized(student_BC: Tensor, teacher_BC: Tensor, labels_B: Tensor, *, gamm
     """-p_t[y] log p_s[y] - gamma T^2 sum_{c != y} q_t[c] log q_s[c] of every example, fp32 [B].
 
     p are softmaxes of the logits over all classes, q of the logits / T over the classes other than the label y.
-
-    Args:
-        student_BC: logits in any floating dtype.
-        teacher_BC: the teacher's logits, or log-probabilities.
-        labels_B: int64, y.
-        gamma: weight of the classes other than y; published 1.5.
-        temperature: T; published 1.
+    `student_BC` are logits in any floating dtype, `teacher_BC` logits or log-probabilities, `labels_B` (y) int64.
+    The paper has gamma 1.5 and T 1.
     """
     y_B1 = labels_B[:, None]
     student_BC, teacher_BC = student_BC.float(), teacher_BC.float()

@@ -45,11 +45,7 @@ class PaletteLogs:
 
 
 def on_palette(sparse: SparseTargets, *, ratio_steps: int) -> PaletteLogs:
-    """t = r*d + (1 - r)*g at all P positions, with r = ratio_steps / 65536.
-
-    Raises:
-        UsageError: `ratio_steps` is no whole number from 0 to 65536.
-    """
+    """t = r*d + (1 - r)*g at all P positions, with r = ratio_steps / 65536; raises as `require_ratio_steps`."""
     require_ratio_steps(ratio_steps)
     shared = global_on_palette(sparse)
     dense = _dense_on_palette(sparse, shared)

@@ -30,10 +30,7 @@ def sparse_global(dist_BC: Tensor, sparse: SparseTargets, *, temperature: float)
 def palette_divergence(student_BCX: Tensor, logs: PaletteLogs, *, temperature: float) -> Tensor:
     """T^2 * KL(softmax(t/T) || softmax(student/T)) at every place, fp32 [B, X]; targets get no gradient.
 
-    Args:
-        student_BCX: logits in any floating dtype.
-        logs: t, at the same X places.
-        temperature: T.
+    `student_BCX` are logits in any floating dtype, `logs` is t at the same X places.
     """
     used_BU1 = logs.used_BU[:, :, None]
     log_BUX, outside_BX = logs.log_BUX / temperature, logs.outside_BX / temperature

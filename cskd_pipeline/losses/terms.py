@@ -9,9 +9,13 @@ from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.errors import MismatchError, UsageError
-from cskd_pipeline.losses.cross_entropy import soft_target_cross_entropy
-from cskd_pipeline.losses.cumulative import hard_dense, soft_dense
-from cskd_pipeline.losses.distillation import hard_global, soft_global
+from cskd_pipeline.losses.distillation import (
+    hard_dense,
+    hard_global,
+    soft_dense,
+    soft_global,
+    soft_target_cross_entropy,
+)
 from cskd_pipeline.losses.fusion import fuse, harden
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
 
@@ -23,13 +27,9 @@ def truth_term(output: StudentOutput, labels: MixedLabels) -> Tensor:
 
 
 def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:
-    """The loss of z_dist against the teacher's global output, fp32 [B].
+    """The loss of z_dist against the teacher's global output, fp32 [B]; `mode` is "hard" or "soft".
 
-    Args:
-        output: of a student with a second head.
-        targets: with logits or sparse targets; in hard mode, hard classes or logits.
-        mode: "hard" or "soft".
-        temperature: T of the soft loss; the hard loss ignores it.
+    The hard loss reads hard classes or logits and ignores the temperature; the soft one logits or sparse targets.
 
     Raises:
         UsageError: the student has no second head.
@@ -65,11 +65,7 @@ def dense_term(output: StudentOutput, targets: Targets, *, mode: str, temperatur
 
 
 def require_head(output: StudentOutput, head: str) -> Tensor:
-    """The logits of a head of the student, a field of `StudentOutput`.
-
-    Raises:
-        UsageError: the student lacks it, or gave something else.
-    """
+    """The logits in a field of `StudentOutput`; raises UsageError if the student lacks it, or gave something else."""
     if not isinstance(output, StudentOutput):
         raise UsageError(
             f"objectives read a StudentOutput, found {type(output).__name__}; make the student with "
@@ -85,11 +81,7 @@ def require_head(output: StudentOutput, head: str) -> Tensor:
 
 
 def require_targets(targets: Targets | None) -> Targets:
-    """A batch's targets.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """A batch's targets; raises UsageError where there are none."""
     if targets is None:
         raise UsageError("the objective reads a teacher's targets, found None; give it those of the loader's batch")
     return targets

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.errors import UsageError, first_line
 
 _SETTLED_ELSEWHERE = ("num_classes", "drop_path_rate", "pretrained", "checkpoint_path", "pretrained_cfg")
 
@@ -16,15 +16,8 @@ _SETTLED_ELSEWHERE = ("num_classes", "drop_path_rate", "pretrained", "checkpoint
 def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str, drop_path: float = 0.0) -> nn.Module:
     """timm's model `name` without weights, initialised from torch's global random state.
 
-    Args:
-        name: a name that timm knows.
-        classes: of its classifier.
-        args: further keyword arguments for timm.
-        option: the command-line option that `args` came from, for error messages.
-        drop_path: stochastic depth rate; models that do not know it are refused only where it is not 0.
-
-    Raises:
-        UsageError: the model does not accept the arguments.
+    Raises UsageError, with the `option` that `args` came from, where the model does not accept them. One that does not
+    know stochastic depth is refused only where `drop_path` is not 0.
     """
     refuse_settled(args, option=option)
     arguments = {**args, "drop_path_rate": drop_path} if drop_path else dict(args)
@@ -32,7 +25,7 @@ def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str
         model: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
     # Whatever a constructor thinks of its arguments: timm's models check them by assertions and by failing.
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
         remedy = "; it has no stochastic depth, give --drop-path 0" if "'drop_path_rate'" in reason else ""
         raise UsageError(f"timm cannot build {name} with {shown}: {reason}{remedy}") from error
@@ -40,11 +33,7 @@ def build_model(name: str, *, classes: int, args: Mapping[str, Any], option: str
 
 
 def refuse_settled(args: Mapping[str, Any], *, option: str) -> None:
-    """Nothing, if no argument is one that other options decide.
-
-    Raises:
-        UsageError: one is. (timm would take num_classes for a wish for a new, untrained classifier.)
-    """
+    """Raise UsageError if other options decide an argument: timm would make of num_classes an untrained classifier."""
     for key in args:
         if key in _SETTLED_ELSEWHERE:
             raise UsageError(f"{option} {key} is settled by other options; leave it out")
@@ -53,11 +42,7 @@ def refuse_settled(args: Mapping[str, Any], *, option: str) -> None:
 def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation, per channel in 0..1, that the input of a timm model is normalised with.
 
-    Args:
-        model: a model of timm, as it is, as the `model` of a student, or wrapped for several GPUs.
-
-    Raises:
-        UsageError: it does not say how.
+    The model may be the `model` of a student, or wrapped for several GPUs. Raises UsageError where it does not say how.
     """
     inner = model
     while not hasattr(inner, "pretrained_cfg"):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy._core.multiarray as multiarray
 import torch
 
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, first_line
 
 _HARMLESS: list[Any] = [
     *(argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath),
@@ -78,7 +78,7 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is not a readable safetensors file ({_first_line(error)})") from error
+        raise DataError(f"{path} is not a readable safetensors file ({first_line(error)})") from error
 
 
 def _require_checkpoint(path: Path) -> None:
@@ -87,7 +87,7 @@ def _require_checkpoint(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is damaged ({_first_line(error)}); copy or download it again") from error
+        raise DataError(f"{path} is damaged ({first_line(error)}); copy or download it again") from error
     inside = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in inside:
         raise DataError(f"{path} is a TorchScript program, not weights alone; {_NEEDED}")
@@ -109,7 +109,7 @@ def _read_pickle(path: Path) -> Mapping[str, object]:
                     "a .safetensors file"
                 ) from error
             raise DataError(
-                f"{path} is damaged ({_first_line(error)}); copy or download it again, or save it again"
+                f"{path} is damaged ({first_line(error)}); copy or download it again, or save it again"
             ) from error
     if not isinstance(content, Mapping):
         raise DataError(f"{path} holds a {type(content).__name__}, not a mapping of tensors; {_NEEDED}")
@@ -125,7 +125,3 @@ def _foreign(file: BinaryIO, error: Exception) -> str:
         file.seek(0)
         found = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     return ", ".join(sorted(found)[:3]) or "which ones, torch does not say"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -61,14 +61,8 @@ def fit_weights(
 ) -> tuple[str, ...]:
     """Load `weights` into `module`; returns the keys of `module` that kept their own values.
 
-    Args:
-        module: the receiver, changed in place (only if everything fits).
-        weights: tensors by key.
-        source: where the weights are from, for the error message.
-        may_differ: key prefixes (classifiers, as a rule) that may be absent or have another shape.
-
-    Raises:
-        DataError: a key is missing, unknown or of another shape; the first few are named with both shapes.
+    Keys with a prefix in `may_differ` (classifiers, as a rule) may be absent or have another shape. Otherwise, raises
+    DataError that names `source` and the first keys that are missing, unknown or of another shape; nothing is loaded.
     """
     own = module.state_dict()
 
@@ -83,15 +77,8 @@ def fit_weights(
     ]
     missing = [key for key in own if key not in weights and not excused(key)]
     unknown = [key for key in weights if key not in own and not excused(key)]
-    faults = [
-        text
-        for text, found in (
-            (_some(reshaped), reshaped),
-            (f"missing {_some(missing)}", missing),
-            (f"unknown {_some(unknown)}", unknown),
-        )
-        if found
-    ]
+    found = {"": reshaped, "missing ": missing, "unknown ": unknown}
+    faults = [f"{what}{_some(keys)}" for what, keys in found.items() if keys]
     if faults:
         raise DataError(f"the weights in {source} do not fit {type(module).__name__}: {'; '.join(faults)}")
     module.load_state_dict(fitting, strict=False)

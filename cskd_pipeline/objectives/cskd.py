@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -10,8 +13,20 @@ from torch import Tensor
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
 from cskd_pipeline.losses import dense_term, global_term, harden, require_targets, truth_term
 from cskd_pipeline.objectives.objective import MODES, Objective
-from cskd_pipeline.objectives.schedules import SCHEDULES, ratio_steps
+from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.record import require_choice, require_range
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "linear": lambda x: 1 - x,
+        "x2": lambda x: (1 - x) ** 2,
+        "cos": lambda x: math.cos(math.pi * x / 2),
+        # Constant at either end: the paper's ablations without fusion.
+        "local": lambda x: 1.0,
+        "global": lambda x: 0.0,
+    }
+)
+"""The share r of local targets as a function of x = epoch / epochs in [0, 1)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,7 +35,7 @@ class Cskd(Objective):
 
     Attributes:
         mode: "hard" (the published one) or "soft", for both distillation terms.
-        schedule: how the share of local targets falls (see `schedules`).
+        schedule: how the share of local targets falls (see `SCHEDULES`).
         alpha: weight of the global term, in [0, 1]; the true labels get 1 - alpha.
         weight: factor of the dense term.
         temperature: T of the soft losses; the hard losses ignore it.
@@ -34,6 +49,7 @@ class Cskd(Objective):
 
     name: ClassVar[str] = "cskd"
     primary_head: ClassVar[str] = "three_head"
+    dense: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_choice("objective mode", self.mode, MODES)
@@ -47,14 +63,9 @@ class Cskd(Objective):
         """The mode's kind of targets."""
         return frozenset({self.mode})
 
-    @property
-    def dense(self) -> bool:
-        """Always true."""
-        return True
-
     def ratio_steps(self, epoch: int, epochs: int) -> int:
-        """The schedule's r * 65536 at x = epoch / epochs."""
-        return ratio_steps(self.schedule, epoch=epoch, epochs=epochs)
+        """The schedule's r * 65536; fp32 holds such an r, and 1 - r, exactly."""
+        return round(SCHEDULES[self.schedule](epoch / epochs) * RATIO_STEPS)
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""

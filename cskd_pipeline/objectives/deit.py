@@ -29,6 +29,7 @@ class Deit(Objective):
 
     name: ClassVar[str] = "deit"
     primary_head: ClassVar[str] = "two_head"
+    dense: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_choice("objective mode", self.mode, MODES)
@@ -39,11 +40,6 @@ class Deit(Objective):
     def needs(self) -> frozenset[str]:
         """The mode's kind of targets."""
         return frozenset({self.mode})
-
-    @property
-    def dense(self) -> bool:
-        """Always false: only the global output is read."""
-        return False
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """Always 0: all global."""

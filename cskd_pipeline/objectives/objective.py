@@ -17,25 +17,22 @@ MODES = ("hard", "soft")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Objective(Record, abc.ABC):
-    """A loss with its settings. A new one is entered in `registry.OBJECTIVES`.
+    """A loss with its settings. A new one is entered in `OBJECTIVES`.
 
     Attributes:
         name: the method's name in its paper.
-        primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluation.heads`).
+        primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluation.HEADS`).
+        dense: whether the loss reads the student's dense logits (and the targets' grid).
     """
 
     name: ClassVar[str]
     primary_head: ClassVar[str]
+    dense: ClassVar[bool]
 
     @property
     @abc.abstractmethod
     def needs(self) -> frozenset[str]:
         """The kinds of targets it reads, of "hard" and "soft"; empty for a loss without a teacher."""
-
-    @property
-    @abc.abstractmethod
-    def dense(self) -> bool:
-        """Whether the loss reads the student's dense logits (and the targets' grid)."""
 
     @abc.abstractmethod
     def ratio_steps(self, epoch: int, epochs: int) -> int:
@@ -47,11 +44,7 @@ class Objective(Record, abc.ABC):
 
 
 def require_objective(value: Any) -> None:
-    """Raise an error unless loaders and students can ask `value` what it needs, as they do an `Objective`.
-
-    Raises:
-        UsageError: it is a name or a class, or lacks an attribute.
-    """
+    """Raise UsageError unless loaders and students can ask `value` what it needs, as they do an `Objective`."""
     if isinstance(value, str | type):
         name = value if isinstance(value, str) else value.__name__
         raise UsageError(f"the objective must be an object, found {name!r}; make it with cskd.objective(NAME)")

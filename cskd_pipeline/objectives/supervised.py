@@ -21,16 +21,12 @@ class Supervised(Objective):
 
     name: ClassVar[str] = "supervised"
     primary_head: ClassVar[str] = "two_head"
+    dense: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[str]:
         """Empty: no teacher."""
         return frozenset()
-
-    @property
-    def dense(self) -> bool:
-        """Always false."""
-        return False
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """Always 0: no targets are read."""

@@ -1,49 +1,49 @@
-"""The images of a request: opened by name or place, or found by the digest that labels or a run belong to."""
+"""The images of a request, to train on, to label and to be scored on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.progress import Progress, Watch
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from cskd_pipeline.data import DataSource, SampleIndex
+    from cskd_pipeline.loading import EvaluationSet
+
+CROP_PCT = 0.875
+"""Share of the image that evaluation sees: DeiT's."""
 
 
 def open_data(data: str | DataSource, *, split: str, root: str | None, watch: Watch) -> SampleIndex:
-    """The index of a split, built where there is none yet.
-
-    Args:
-        data: a name, a place or an index, as `--data` takes it.
-        split: its name; an index has only one, which must be this.
-        root: where a known data set lies; None for $CSKD_DATA_ROOT.
-        watch: told how far the indexing is.
-
-    Raises:
-        UsageError, DataError, RetryError: as `data.open_split`.
-    """
+    """The index of a split, built where there is none yet; errors as `data.open_split`."""
     from cskd_pipeline.data import open_split
 
-    return open_split(data, split, root=root, progress=_progress(split, watch))
+    return open_split(data, split, root=root, progress=counting(f"index {split}", watch))
 
 
-def find_data(about: Mapping[str, Any], *, root: str | None, watch: Watch) -> SampleIndex:
-    """The images with the digest that labels or a run name, wherever they lie.
+def find_data(
+    about: Mapping[str, Any], *, data: str | None = None, split: str | None = None, root: str | None, watch: Watch
+) -> SampleIndex:
+    """The images with the name, split and digest that labels or a run state; by their digest, or those in `data`.
 
-    Args:
-        about: name, split and digest of the images.
-        root: where a known data set lies; None for $CSKD_DATA_ROOT.
-        watch: told how far the indexing is.
-
-    Raises:
-        DataError: they are not found; says where was looked.
-        RetryError: storage is out of reach.
+    Those in `data` are not compared with the digest. Raises DataError, which says where was looked, if none are found.
     """
     from cskd_pipeline.data import find_split
 
-    name, split, digest = (str(about[field]) for field in ("name", "split", "digest"))
-    return find_split(digest=digest, name=name, split=split, root=root, progress=_progress(split, watch))
+    name, own, digest = (str(about[field]) for field in ("name", "split", "digest"))
+    if data is not None:
+        return open_data(data, split=split or own, root=root, watch=watch)
+    return find_split(digest=digest, name=name, split=own, root=root, progress=counting(f"index {own}", watch))
+
+
+def counting(task: str, watch: Watch, *, unit: str = "image") -> Callable[[int, int], None]:
+    """Tells `watch` of the (done, total) that it is called with."""
+    return lambda done, total: watch(Progress(task, done, total, unit))
 
 
 def split_to_score(data: str | DataSource, root: str | None) -> str | None:
@@ -55,5 +55,47 @@ def split_to_score(data: str | DataSource, root: str | None) -> str | None:
     return None if is_index(data) else evaluation_split(resolve_data(data, root=root))
 
 
-def _progress(split: str, watch: Watch) -> Callable[[int, int], None]:
-    return lambda done, total: watch(Progress(f"index {split}", done, total, "image"))
+def scored_images(
+    trained: SampleIndex, *, data: str | None, root: str | None, split: str | None, watch: Watch
+) -> SampleIndex | None:
+    """The split that goes with the images that a student is trained on; None where there is no such split.
+
+    `data` is what the latter were opened by, None where they were found by their digest; split None takes val, else
+    test. Raises MismatchError if its classes are not those of the training split, and what `data.open_split` raises.
+    """
+    from cskd_pipeline.data import data_source
+
+    source = data or data_source(trained)
+    split = split or split_to_score(source, root)
+    if split is None:
+        return None
+    index = open_data(source, split=split, root=root, watch=watch)
+    if index.classes != trained.classes:
+        raise MismatchError(
+            f"split {split} has {len(index.classes)} classes that are not the {len(trained.classes)} of the "
+            "training split"
+        )
+    return index
+
+
+def evaluation_set(
+    model: nn.Module, index: SampleIndex, *, size: int, crop_pct: float, device: torch.device, workers: int, batch: int
+) -> EvaluationSet:
+    """Centre crops of these images, normalised as `model` expects, each of them on one rank."""
+    from cskd_pipeline.loading import EvaluationSet
+    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.runtime.ranks import rank, world_size
+
+    mean, std = normalisation(model)
+    return EvaluationSet(
+        index=index,
+        size=size,
+        crop_pct=crop_pct,
+        mean=mean,
+        std=std,
+        device=device,
+        batch=batch,
+        workers=workers,
+        rank=rank(),
+        world=world_size(),
+    )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import find_data, open_data, split_to_score
-from cskd_pipeline.runs.evaluation import evaluation_set
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, open_data, split_to_score
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, setting
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.evaluation import Score
-    from cskd_pipeline.training.inputs import RunInputs
+    from cskd_pipeline.training.run_folder import RunInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,11 +84,7 @@ def evaluate(
 ) -> Evaluated:
     """Score a run folder's student, or one in a weights file, for every way of combining its heads.
 
-    Args:
-        model: a run folder or a weights file.
-        request: what to score it on; or give its settings by name.
-        progress: told how far the indexing of the images is.
-        settings: fields of `EvaluateRequest`.
+    Takes an `EvaluateRequest`, or its settings by name.
 
     Raises:
         UsageError: it cannot be told which model it is, or which images to score it on.
@@ -106,18 +101,19 @@ def evaluate(
 
     file = weights_file(Path(model), weights=request.weights)
     device = choose_device(request.device)
-    index = _images(request, RunFolder(file.parent).inputs(), watch=progress)
-    loaded = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
+    inputs = RunFolder(file.parent).inputs()
+    index = _images(request, inputs, watch=progress)
+    student = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
     images = evaluation_set(
-        loaded.student,
+        student,
         index,
-        size=request.size or loaded.size,
-        crop_pct=request.crop_pct or loaded.crop_pct,
+        size=request.size or (student.size if inputs is None else inputs.recipe["size"]),
+        crop_pct=request.crop_pct or (CROP_PCT if inputs is None else inputs.crop_pct),
         device=device,
         batch=request.batch_size,
         workers=worker_count(request.workers),
     )
-    scores = run({"model": loaded.student.to(device)}, images)["model"]
+    scores = run({"model": student.to(device)}, images)["model"]
     return Evaluated(file, index.name, index.split, len(index), scores)
 
 

@@ -52,7 +52,7 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str], *, weights
         raise UsageError(f"the file must end in .safetensors or .pth, found {path.name!r}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; make it first")
-    student = open_model(weights_file(Path(run), weights=weights)).student
+    student = open_model(weights_file(Path(run), weights=weights))
     state = plain_state_dict(student)
     if path.suffix == ".pth":
         buffer = io.BytesIO()  # torch hides the cause of a failing write

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labels.choice import target_settings
-from cskd_pipeline.progress import Progress, Watch, silent
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import counting
 from cskd_pipeline.settings import Seeds, Settings, setting
 
 if TYPE_CHECKING:
@@ -29,11 +30,7 @@ class ExportLabelsRequest(Settings):
         shown="all complete ones",
     )
     targets: str | None = setting(
-        None,
-        "Targets to copy, such as hard or hard,soft.",
-        group="labels",
-        metavar="LIST",
-        shown="what the store has",
+        None, "Targets to copy, such as hard or hard,soft.", group="labels", metavar="LIST", shown="what the store has"
     )
     license: str | None = setting(
         None,
@@ -64,12 +61,7 @@ def export_labels(
 ) -> ExportedLabels:
     """Copy complete seeds of a store, each file compared with its checksum on the way, and write a card beside them.
 
-    Args:
-        store: a path or URL.
-        out: a new path or URL, or a copy to add to.
-        request: what to copy; or give its settings by name.
-        progress: told how far the work is.
-        settings: fields of `ExportLabelsRequest`.
+    Takes an `ExportLabelsRequest`, or its settings by name. `out` is a new path or URL, or a copy to add to.
 
     Raises:
         UsageError: there is no such target, or the licence is empty.
@@ -91,7 +83,7 @@ def export_labels(
         target,
         _complete_seeds(reader, progress) if request.seeds is None else [*request.seeds],
         encodings=encodings,
-        progress=lambda done, total: progress(Progress("copy", done, total, "byte")),
+        progress=counting("copy", progress, unit="byte"),
         report=progress,
     )
     summary = summarise(StoreReader(target))

@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cskd_pipeline.progress import Progress, Watch, silent
-from cskd_pipeline.runs.settings import DataSettings
+from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.data import counting
+from cskd_pipeline.runs.settings import DATA_HELP, DataSettings
 from cskd_pipeline.settings import setting
 
 if TYPE_CHECKING:
@@ -20,12 +21,7 @@ class IndexRequest(DataSettings):
 
     noun: ClassVar[str] = "index"
 
-    data: str = setting(
-        help="A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
-        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
-        group="data",
-        metavar="DATA",
-    )
+    data: str = setting(help=DATA_HELP, group="data", metavar="DATA")
     split: str = setting("train", "Split to index.", group="data", metavar="NAME")
     check: bool = setting(False, "Decode every image and list all broken ones.", group="data")
     out: Path | None = setting(None, "Where to put the index.", group="output", metavar="FOLDER", shown="the cache")
@@ -40,10 +36,7 @@ class IndexRequest(DataSettings):
 def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, **settings: Any) -> SampleIndex:
     """The index of a split: key, label and place of every image in canonical order, and the digest of these.
 
-    Args:
-        request: which images; or give its settings by name.
-        progress: told how far the work is, and with `check` each broken image.
-        settings: fields of `IndexRequest`.
+    Takes an `IndexRequest`, or its settings by name. With `check`, `progress` is told of each broken image.
 
     Raises:
         UsageError: nothing is called so, or it has no such split.
@@ -51,8 +44,7 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         RetryError: storage is full, read-only or out of reach.
     """
     request = IndexRequest.given(request, settings)
-    from cskd_pipeline.data import build_index, resolve_data
-    from cskd_pipeline.data.pack import pack
+    from cskd_pipeline.data import build_index, pack, resolve_data
 
     source = resolve_data(request.data, root=request.data_root)
     built = build_index(
@@ -60,13 +52,9 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         request.split,
         out=request.out,
         check=request.check,
-        progress=lambda done, total: progress(Progress(f"index {request.split}", done, total, "image")),
+        progress=counting(f"index {request.split}", progress),
         report_broken=(lambda line: progress(f"broken: {line}")) if request.check else None,
     )
     if request.pack is not None:
-        pack(
-            built,
-            request.pack,
-            progress=lambda done, total: progress(Progress(f"pack {request.split}", done, total, "image")),
-        )
+        pack(built, request.pack, progress=counting(f"pack {request.split}", progress))
     return built

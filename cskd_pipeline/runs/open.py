@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import find_data, open_data
-from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, scored_images
 from cskd_pipeline.runs.source import origin
-from cskd_pipeline.runs.student import student_for
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Seeds, checked_seeds
 
 if TYPE_CHECKING:
-    import os
-
     import torch
     from torch import nn
 
@@ -180,10 +177,7 @@ class Labels:
         chosen = self.require_seeds(seeds)
         # Also for an objective that reads no targets: its crops are compared with the store all the same.
         provider = StoredTargets(
-            self.store,
-            needs=objective.needs,
-            canary=Canary(canary),
-            scratch=None if scratch is None else Path(scratch),
+            self.store, needs=objective.needs, canary=Canary(canary), scratch=None if scratch is None else Path(scratch)
         )
         return ReplayLoader(
             self.index,
@@ -210,7 +204,7 @@ class Labels:
         *,
         split: str | None = None,
         batch_size: int = 256,
-        crop_pct: float = 0.875,
+        crop_pct: float = CROP_PCT,
         workers: int | None = None,
         device: torch.device | str | None = None,
         progress: Watch = silent,
@@ -252,27 +246,60 @@ class Labels:
         )
 
     def require_seeds(self, seeds: Seeds | Sequence[int] | str | None = None) -> Seeds:
-        """These seeds, or by default all that are complete.
-
-        Raises:
-            DataError: one of them is not complete, or none is.
-        """
-        if seeds is None:
-            chosen = self.seeds
-            if not chosen:
-                self.store.require_complete(self.store.seeds() or [0])
-        else:
-            chosen = checked_seeds(seeds, option="--seeds")
-        self.store.require_complete([*chosen])
+        """These seeds, or by default all that are complete; raises DataError if one is not complete, or none is."""
+        chosen = self.seeds if seeds is None else checked_seeds(seeds, option="--seeds")
+        self.store.require_complete([*chosen] or self.store.seeds() or [0])
         return chosen
 
 
-def _device(student: nn.Module, device: torch.device | str | None) -> torch.device:
-    """That of a student's batches.
+def student_for(
+    name: str,
+    objective: Objective | None,
+    *,
+    size: int,
+    classes: int,
+    grid: tuple[int, int] | None,
+    args: Mapping[str, Any] | None = None,
+    drop_path: float = 0.0,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> Student:
+    """A student that takes crops of `size` pixels and has the heads that an objective reads.
 
-    Raises:
-        UsageError: there is no such device, or it is no CPU or CUDA device.
+    A model with a fixed image size is built for `size`, unless `args` name one.
+
+    Arguments and errors are those of `models.student.create_student` and `Labels.student`.
     """
+    from cskd_pipeline.models.student import can_be_distilled, create_student, other_size
+
+    arguments = dict(args or {})
+
+    def build(grid: tuple[int, int] | None, distillation: bool, seen: int | None) -> Student:
+        return create_student(
+            name,
+            classes=classes,
+            grid=grid,
+            size=seen,
+            args=arguments,
+            drop_path=drop_path,
+            distillation=distillation,
+            weights=None if weights is None else os.fspath(weights),
+            seed=seed,
+        )
+
+    plain = build(None, False, None)
+    takes = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
+    if takes is not None and tuple(takes) != (size, size):
+        if "img_size" in arguments:
+            raise other_size(size, takes)
+        arguments["img_size"] = size
+    dense = can_be_distilled(plain) if objective is None else objective.dense
+    distilled = dense if objective is None else bool(objective.needs)
+    return build(grid if dense else None, distilled, size)
+
+
+def _device(student: nn.Module, device: torch.device | str | None) -> torch.device:
+    """That of a student's batches; errors as `choose_device`."""
     from cskd_pipeline.runtime.device import choose_device, device_of
 
     return choose_device(str(device_of(student) if device is None else device))
@@ -304,10 +331,6 @@ def open(
 
     keep_freed_memory()
     reader = StoreReader(str(store))
-    about = reader.header.data
     data, data_root = (None if place is None else str(place) for place in (data, data_root))
-    if data is None:
-        index = find_data(about, root=data_root, watch=progress)
-    else:
-        index = open_data(data, split=split or about["split"], root=data_root, watch=progress)
+    index = find_data(reader.header.data, data=data, split=split, root=data_root, watch=progress)
     return Labels(reader, index, data=data, data_root=data_root)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
-from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runs.data import open_data
-from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings
+from cskd_pipeline.runs.settings import DATA_HELP, AugmentSettings, CropSettings, DataSettings, TeacherSettings
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, setting
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
+    from cskd_pipeline.labelling.ray_tasks import Share
     from cskd_pipeline.store import StoreWriter
 
 DEFAULT_TARGETS = "hard,soft"
@@ -28,13 +31,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
 
     noun: ClassVar[str] = "precompute"
 
-    data: str = setting(
-        "imagenet-1k",
-        "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
-        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
-        group="data",
-        metavar="DATA",
-    )
+    data: str = setting("imagenet-1k", DATA_HELP, group="data", metavar="DATA")
     split: str = setting("train", "Split to label.", group="data", metavar="NAME")
     out: str = setting(
         help="The label store: a new folder or s3://bucket/path, or a store to add to.", group="labels", metavar="STORE"
@@ -127,7 +124,7 @@ class Precomputed:
 
     Attributes:
         store: the store's path or URL, as it was given.
-        crops: how many crops this process labelled. The seeds asked for are complete, whoever made them.
+        crops: how many crops this process labelled. The seeds asked for are complete, by whichever process.
         rank: number of this process among those that shared the work.
     """
 
@@ -144,10 +141,7 @@ def precompute(
     The same call continues after an interruption, and with other seeds adds to the store. Any number of processes
     may make it at once, on one machine or many: each block is claimed by one of them.
 
-    Args:
-        request: what to do; or give its settings by name.
-        progress: told how far the work is.
-        settings: fields of `PrecomputeRequest`.
+    Takes a `PrecomputeRequest`, or its settings by name.
 
     Raises:
         UsageError: the request makes no sense.
@@ -164,9 +158,7 @@ def precompute(
     require_store_or_room(open_storage(request.out))
     request.require_teacher()
     if request.engine == "ray":
-        from cskd_pipeline.runs.ray import precompute_on_ray
-
-        precompute_on_ray(request, progress)
+        _on_ray(request, progress)
         return Precomputed(request.out, 0, 0)
     from cskd_pipeline.labelling.gap import warn_of_gap
     from cskd_pipeline.labelling.job import precompute as run
@@ -191,11 +183,7 @@ def precompute(
 
 
 def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, StoreWriter]:
-    """The job that a request describes, and its store, created or opened.
-
-    Raises:
-        UsageError, DataError, MismatchError, RetryError: something is wrong with one of them, or with both together.
-    """
+    """The job that a request describes, and its store, created or opened; errors as `precompute`."""
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
@@ -220,3 +208,46 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {device}, grid {teacher.grid[0]} x {teacher.grid[1]}"
     )
     return job, StoreWriter(storage, job.header)
+
+
+def _on_ray(request: PrecomputeRequest, watch: Watch) -> None:
+    """Have tasks on a Ray cluster do what a request says."""
+    from cskd_pipeline.storage import open_storage
+
+    try:
+        from cskd_pipeline.labelling.ray_tasks import run_on_ray
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "ray":
+            raise
+        raise UsageError("--engine ray needs the package ray: pip install 'cskd-pipeline[ray]'") from error
+    request = request.anywhere()
+    run_on_ray(
+        functools.partial(_share, request),
+        open_storage(request.out),
+        tasks=request.tasks,
+        workers=request.workers,
+        device=request.device,
+        address=request.ray_address,
+        report=watch,
+    )
+
+
+def _share(request: PrecomputeRequest, share: Share, report: Callable[[str], None]) -> None:
+    """What one of several processes without Ray does."""
+
+    def watch(event: Progress | str) -> None:
+        line = event if isinstance(event, str) else event.note
+        if line:
+            report(line)
+
+    alone = dataclasses.replace(
+        request,
+        engine="process",
+        tasks=None,
+        ray_address=None,
+        rank=share.rank,
+        world_size=share.world,
+        device=share.device,
+        workers=share.workers,
+    )
+    precompute(alone, progress=watch)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.settings import require_file
 from cskd_pipeline.runs.source import SourceSettings, store_job
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 
@@ -25,12 +26,8 @@ def repair(
 ) -> Repaired:
     """Write damaged attributes again, and recompute exactly the bad blocks of a store.
 
-    Args:
-        store: a path or URL.
-        request: what to mend it from; or give its settings by name. Data and weights are only needed, and looked for,
-            where blocks are bad.
-        progress: told what is being done.
-        settings: fields of `RepairRequest`.
+    Takes a `RepairRequest`, or its settings by name. Data and weights are only needed, and looked for, where blocks are
+    bad.
 
     Raises:
         DataError: there is no store, what it was made of is not found, or the repair did not help.
@@ -40,7 +37,6 @@ def repair(
     request = RepairRequest.given(request, settings)
     keep_freed_memory()
     from cskd_pipeline.labelling.repair import repair as run
-    from cskd_pipeline.runs.settings import require_file
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.storage import open_storage
 

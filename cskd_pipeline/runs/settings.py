@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.settings import Named, Settings, setting
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
     from cskd_pipeline.models.teacher.teacher import Teacher
 
 SIZE, CHUNK = 224, 64
+DATA_HELP = (
+    "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
+    "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,7 @@ class DataSettings(Settings):
     """Where the images are."""
 
     data: str | None = setting(
-        None,
-        "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
-        "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index.",
-        group="data",
-        metavar="DATA",
-        shown="found by the digest that the labels or the run belong to",
+        None, DATA_HELP, group="data", metavar="DATA", shown="found by the digest that the labels or the run belong to"
     )
     data_root: str | None = setting(
         None,
@@ -85,12 +83,7 @@ class TeacherSettings(WeightsSettings):
     )
 
     def require_teacher(self) -> None:
-        """Raise an error unless timm knows the teacher and its file of weights exists; needs no data.
-
-        Raises:
-            UsageError: no teacher is named, or timm has no such model.
-            DataError: the file of weights is missing.
-        """
+        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists."""
         from cskd_pipeline.models.teacher.load import resolve_teacher
 
         if not self.teacher:
@@ -99,11 +92,7 @@ class TeacherSettings(WeightsSettings):
         require_file("--teacher-weights", self.teacher_weights)
 
     def load_teacher(self, *, classes: int, size: int, device: torch.device) -> Teacher:
-        """The teacher, ready to run on crops of `size` pixels.
-
-        Raises:
-            UsageError, DataError, MismatchError: as `models.teacher.load_teacher`.
-        """
+        """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`."""
         from cskd_pipeline.models.teacher.load import load_teacher
 
         self.require_teacher()
@@ -137,11 +126,7 @@ class CropSettings(Settings):
     size: int | None = setting(None, "Side of the crops in pixels.", group="crops", shown=str(SIZE))
 
     def crop_recipe(self) -> CropRecipe:
-        """The recipe that the settings describe.
-
-        Raises:
-            UsageError: the name or a field is unknown, or a value out of bounds.
-        """
+        """The recipe; raises UsageError if its name or a field is unknown, or a value out of bounds."""
         from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
         from cskd_pipeline.record import require_choice
 
@@ -181,24 +166,6 @@ class AugmentSettings(MachineSettings):
 
 
 def require_file(option: str, path: Path | None) -> None:
-    """Raise an error if a path is given and no file is there.
-
-    Raises:
-        DataError: it is missing, or is a folder.
-    """
+    """Raise DataError if a path is given and no file is there."""
     if path is not None and not path.is_file():
         raise DataError(f"{option} {path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file")
-
-
-def teacher_of(attributes: Mapping[str, Any], weights: Path | None) -> TeacherSettings:
-    """The settings of the teacher that a store's attributes describe, with weights from a file or timm."""
-    return TeacherSettings(
-        teacher=attributes["model"],
-        teacher_weights=weights,
-        teacher_args=attributes["args"],
-        teacher_precision=attributes["precision"],
-        channels_last=attributes["channels_last"],
-        compile_teacher=attributes["compile"],
-        chunk=attributes["chunk"],
-        global_source=attributes["global_source"],
-    )

@@ -9,7 +9,7 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.progress import Watch
-from cskd_pipeline.runs.data import find_data, open_data
+from cskd_pipeline.runs.data import find_data
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings, TeacherSettings, WeightsSettings, require_file
 
 if TYPE_CHECKING:
@@ -36,12 +36,19 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
     header = reader.header
     spec, recipe = origin(header, where=reader.path)
     device = choose_device(source.device)
-    if source.data is None:
-        index = find_data(header.data, root=source.data_root, watch=watch)
-    else:
-        index = open_data(source.data, split=header.data["split"], root=source.data_root, watch=watch)
+    index = find_data(header.data, data=source.data, root=source.data_root, watch=watch)
+    settings = TeacherSettings.of(
+        teacher=spec.model,
+        teacher_weights=source.teacher_weights,
+        teacher_args=spec.args,
+        teacher_precision=spec.precision,
+        channels_last=spec.channels_last,
+        compile_teacher=spec.compile,
+        chunk=spec.chunk,
+        global_source=spec.global_source,
+    )
     try:
-        teacher = _settings(spec, source).load_teacher(classes=header.data["classes"], size=recipe.size, device=device)
+        teacher = settings.load_teacher(classes=header.data["classes"], size=recipe.size, device=device)
     except MismatchError as error:
         if source.teacher_weights is None:
             raise MismatchError(
@@ -56,11 +63,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
 
 
 def origin(header: StoreHeader, *, where: str) -> tuple[TeacherSpec, CropRecipe]:
-    """The teacher and the recipe that a store's attributes describe.
-
-    Raises:
-        DataError: attributes are missing or malformed.
-    """
+    """The teacher and the recipe that a store's attributes describe; DataError if some are missing or malformed."""
     stated = {"teacher": (header.teacher, TeacherSpec), "recipe": (header.recipe, CropRecipe)}
     missing = [
         f"{part}.{field.name} is missing"
@@ -77,16 +80,3 @@ def origin(header: StoreHeader, *, where: str) -> tuple[TeacherSpec, CropRecipe]
             f"the attributes of {where} are damaged ({error}); `cskd-pipeline repair {where}` takes them from one of "
             "its seeds"
         ) from error
-
-
-def _settings(spec: TeacherSpec, source: SourceSettings) -> TeacherSettings:
-    return TeacherSettings.of(
-        teacher=spec.model,
-        teacher_weights=source.teacher_weights,
-        teacher_args=spec.args,
-        teacher_precision=spec.precision,
-        channels_last=spec.channels_last,
-        compile_teacher=spec.compile,
-        chunk=spec.chunk,
-        global_source=spec.global_source,
-    )

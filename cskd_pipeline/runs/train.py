@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import open_data
-from cskd_pipeline.runs.evaluation import evaluation_set, scored_images
-from cskd_pipeline.runs.open import Labels
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, open_data, scored_images
+from cskd_pipeline.runs.open import Labels, student_for
 from cskd_pipeline.runs.open import open as open_labels
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
-from cskd_pipeline.runs.student import student_for
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, kinds, setting
 from cskd_pipeline.training.config import TrainConfig
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.models.teacher.teacher import Teacher
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import ReplayLoader
-    from cskd_pipeline.training.inputs import RunInputs
+    from cskd_pipeline.training.run_folder import RunInputs
     from cskd_pipeline.training.summary import TrainSummary
 
 CANARY = 0.01
@@ -128,21 +126,14 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
         None, "Run folder.", group="output", metavar="RUN", shown="a new folder runs/STUDENT-OBJECTIVE-N"
     )
     resume: bool = setting(False, "Go on with the run in --out; begin it if it has not begun.", group="output")
-    crop_pct: float = setting(0.875, "Share of the image that evaluation sees.", group="data", above=0, high=1)
+    crop_pct: float = setting(CROP_PCT, "Share of the image that evaluation sees.", group="data", above=0, high=1)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = setting(
-        (),
-        "Where to send the metrics besides metrics.csv; may be repeated.",
-        group="output",
-        option="log",
+        (), "Where to send the metrics besides metrics.csv; may be repeated.", group="output", option="log"
     )
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
-        """The request with these settings; a preset's come before the defaults of those not given.
-
-        Raises:
-            UsageError: a setting is unknown, missing or wrong.
-        """
+        """The request with these settings; a preset's come before the defaults of those not given."""
         if settings.get("preset") is not None:
             from cskd_pipeline.presets import find_preset
 
@@ -190,11 +181,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
         return self.objective or ("cskd" if self.taught else "supervised")
 
     def make_objective(self) -> Objective:
-        """The objective, with the preset's settings where it is the preset's.
-
-        Raises:
-            UsageError: name, setting or value is not allowed, or it needs targets that there are not.
-        """
+        """The objective, with the preset's settings where it is the preset's; raises UsageError if it cannot be."""
         from cskd_pipeline.objectives import create_objective
         from cskd_pipeline.presets import find_preset
 
@@ -217,10 +204,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
     SIGINT and SIGTERM stop it after the update at work, with a checkpoint. Under torchrun every process makes the
     same call.
 
-    Args:
-        request: what to train; or give its settings by name.
-        progress: told how far the run is, on the first rank.
-        settings: fields of `TrainRequest`.
+    Takes a `TrainRequest`, or its settings by name. `progress` is told how far the run is on the first rank only.
 
     Raises:
         UsageError: the request makes no sense, or the run folder is taken.
@@ -260,7 +244,17 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
         if seeds is None and before is not None:  # its own, though the store may have got more since
             seeds = before.seeds
         supply = _supply(request, seeds, device=device, watch=watch)
-        student = supply.student(request, objective)
+        student = student_for(
+            request.student,
+            objective,
+            size=supply.recipe.size,
+            classes=len(supply.index.classes),
+            grid=supply.grid,
+            args=request.student_args,
+            drop_path=request.drop_path,
+            weights=request.student_weights,
+            seed=request.seed,
+        )
         if student.fresh:
             watch(f"started afresh, for {request.student_weights} does not fit them: {', '.join(student.fresh)}")
         start = None if request.student_weights is None else weights_digest(student.model)
@@ -303,20 +297,6 @@ class _Supply:
         taught = self.labels or self.teacher
         return None if taught is None else taught.grid
 
-    def student(self, request: TrainRequest, objective: Objective) -> Student:
-        """The student that the request names, for these crops and targets."""
-        return student_for(
-            request.student,
-            objective,
-            size=self.recipe.size,
-            classes=len(self.index.classes),
-            grid=self.grid,
-            args=request.student_args,
-            drop_path=request.drop_path,
-            weights=request.student_weights,
-            seed=request.seed,
-        )
-
     def loader(
         self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
     ) -> ReplayLoader:
@@ -325,23 +305,13 @@ class _Supply:
         from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.replay import NoTargets, ReplayLoader
 
-        shared: dict[str, Any] = {
-            "seeds": self.seeds,
-            "epochs": request.epochs,
-            "batch_size": request.batch_size,
-            "repeats": request.repeats,
-            "shuffle": request.shuffle,
-            "key": request.seed,
-            "accumulation": request.accumulation,
-            "workers": request.workers,
-            "augment": request.augment,
-            "device": device,
-        }
+        same = ("epochs", "batch_size", "repeats", "shuffle", "accumulation", "workers", "augment")
+        shared: dict[str, Any] = {name: getattr(request, name) for name in same}
+        shared |= {"seeds": self.seeds, "key": request.seed, "device": device}
         if self.labels is not None:
             canary = CANARY if request.canary is None else request.canary
-            return self.labels.loader(
-                objective, student, canary=canary, scratch=request.scratch or os.environ.get("CSKD_SCRATCH"), **shared
-            )
+            scratch = request.scratch or os.environ.get("CSKD_SCRATCH")
+            return self.labels.loader(objective, student, canary=canary, scratch=scratch, **shared)
         provider = NoTargets() if self.teacher is None else LiveTargets(self.teacher, self.recipe)
         mean, std = normalisation(student)
         # A live teacher needs its flags of cuDNN to itself while it runs.
@@ -352,7 +322,7 @@ class _Supply:
         self, request: TrainRequest, loader: ReplayLoader, evaluation: EvaluationSet | None, start: str | None
     ) -> RunInputs:
         """What a resumed run must find again."""
-        from cskd_pipeline.training.inputs import RunInputs
+        from cskd_pipeline.training.run_folder import RunInputs
 
         header = None if self.labels is None else self.labels.store.header
         live = None if self.teacher is None else self.teacher.spec.to_json()
@@ -409,6 +379,7 @@ def _evaluation(
         crop_pct=request.crop_pct,
         device=device,
         workers=min(4, worker_count(request.workers)),
+        batch=256,
     )
 
 

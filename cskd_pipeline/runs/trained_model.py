@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,37 +11,12 @@ from cskd_pipeline.record import require_choice
 
 if TYPE_CHECKING:
     from cskd_pipeline.models.student import Student
-    from cskd_pipeline.training.inputs import RunInputs
-
-
-CROP_PCT = 0.875
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A student with its weights.
-
-    Attributes:
-        student: the model, on the CPU.
-        file: where the weights are from.
-        size: the side in pixels of its input: that of its run, or else the model's own.
-        crop_pct: share of the centre crop: that of its run, or else DeiT's.
-        inputs: what its run was trained on; None for a file that is in no run folder.
-    """
-
-    student: Student
-    file: Path
-    size: int
-    crop_pct: float
-    inputs: RunInputs | None
 
 
 def weights_file(path: Path, *, weights: str) -> Path:
     """The file of a run folder's `weights` (best, last or ema), or the file `path` itself.
 
-    Raises:
-        UsageError: there is no such kind.
-        DataError: the file is missing.
+    Raises UsageError if there is no such kind, DataError if the file is missing.
     """
     require_choice("--weights", weights, ("best", "last", "ema"))
     if path.is_file():
@@ -60,13 +34,9 @@ def weights_file(path: Path, *, weights: str) -> Path:
 
 
 def open_model(
-    file: Path,
-    *,
-    student: str | None = None,
-    args: Mapping[str, Any] | None = None,
-    classes: int | None = None,
-) -> TrainedModel:
-    """The student of a weights file.
+    file: Path, *, student: str | None = None, args: Mapping[str, Any] | None = None, classes: int | None = None
+) -> Student:
+    """The student of a weights file, on the CPU; its `size` is the model's own.
 
     A file that `train` wrote says itself which model it holds; for others `student`, `args` and `classes` do.
 
@@ -78,7 +48,6 @@ def open_model(
     from cskd_pipeline.checkpoint import read_metadata
     from cskd_pipeline.models.student import StudentSpec, create_student
     from cskd_pipeline.models.weights import fit_weights, load_weights
-    from cskd_pipeline.training.run_folder import RunFolder
 
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     if student is None:
@@ -96,11 +65,4 @@ def open_model(
     if hasattr(built.model, "head_dist"):  # the third head of CSKD's evaluation
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
     fit_weights(built.model, load_weights(file), source=file)
-    inputs = RunFolder(file.parent).inputs()
-    return TrainedModel(
-        built,
-        file,
-        size=built.size if inputs is None else inputs.recipe["size"],
-        crop_pct=CROP_PCT if inputs is None else inputs.crop_pct,
-        inputs=inputs,
-    )
+    return built

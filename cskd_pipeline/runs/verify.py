@@ -83,11 +83,7 @@ def verify(
 ) -> Verified:
     """Compare every file of a store with its checksum, and on request random crops with the teacher.
 
-    Args:
-        store: a path or URL.
-        request: how thoroughly; or give its settings by name.
-        progress: told what is being done.
-        settings: fields of `VerifyRequest`.
+    Takes a `VerifyRequest`, or its settings by name.
 
     Raises:
         DataError: there is no store, or what it was made of is not found.

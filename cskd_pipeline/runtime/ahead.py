@@ -15,12 +15,8 @@ Item = TypeVar("Item")
 def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generator[Item]:
     """The same items, made in a thread of their own, up to `depth` of them (and the one in the making) beforehand.
 
-    Whoever stops early waits for the item in the making; `items` is closed then.
-
-    Args:
-        items: made in order; what it raises is raised here, after the items before it.
-        depth: how many wait at most.
-        device: the current GPU in that thread, if it is one.
+    What `items` raises is raised here, after the items before it. A caller that stops early waits for the item in the
+    making; `items` is closed then. `device` is the current GPU in that thread, if it is one.
     """
     ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     over = threading.Event()
@@ -44,9 +40,7 @@ def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generat
             for item in items:
                 if not hand_out((item,)):
                     break
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            getattr(items, "close", lambda: None)()
         except BaseException as error:
             hand_out(error)
         else:

@@ -32,11 +32,8 @@ def keep_freed_memory(choice: str | None = None) -> bool:
     Call it before the first thread starts: a thread stays with the heap that it began with. The process then holds its
     peak of memory until it ends. Nothing changes without glibc, or where the environment tunes glibc's malloc already.
 
-    Args:
-        choice: "keep" or "system", which leaves all as it is; by default what $CSKD_ALLOCATOR says, else "keep".
-
-    Raises:
-        UsageError: it is neither.
+    `choice` is "keep" or "system", which leaves all as it is (else UsageError); by default what $CSKD_ALLOCATOR says,
+    else "keep".
     """
     if choice is None:
         choice = os.environ.get(VARIABLE) or "keep"

@@ -17,11 +17,7 @@ from cskd_pipeline.errors import StoppedError, UsageError
 def process_group(device: str | None = None) -> Iterator[torch.device]:
     """The device of this process, with its process group joined when torchrun (or srun with its variables) started it.
 
-    Args:
-        device: "cpu", "cuda", "cuda:N"; None for a GPU where there is one. Under torchrun "cuda" is the local rank's.
-
-    Raises:
-        UsageError: the device does not exist here.
+    Names and errors of devices are those of `choose_device`.
     """
     chosen = choose_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
@@ -39,10 +35,9 @@ def process_group(device: str | None = None) -> Iterator[torch.device]:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of this name; None takes a GPU where there is one. Under torchrun or srun "cuda" is the local rank's.
+    """The device "cpu", "cuda" or "cuda:N", if it exists here (else UsageError); None takes a GPU where there is one.
 
-    Raises:
-        UsageError: there is no such device here.
+    Under torchrun or srun "cuda" is the local rank's.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

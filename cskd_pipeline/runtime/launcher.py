@@ -18,12 +18,7 @@ class Rank(NamedTuple):
 def launched_rank(rank: int | None, world: int | None, environment: Mapping[str, str]) -> Rank:
     """The rank that is given, or else that of torchrun, Slurm (tasks of srun, of an array, or both) or Kubernetes.
 
-    Args:
-        rank, world: as given by the user; None where not.
-        environment: variables of the launcher.
-
-    Raises:
-        UsageError: they do not fit together.
+    Raises UsageError if rank and world, or the launcher's variables in `environment`, do not fit together.
     """
     found = _given(rank, world) or _torchrun(environment) or _slurm(environment) or _kubernetes(world, environment)
     if found is None and world is not None:

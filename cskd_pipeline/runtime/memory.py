@@ -15,7 +15,7 @@ from torch import Tensor
 class ReusedMemory:
     """Gives tensors whose memory comes back when the last tensor that shares it is gone.
 
-    Nothing that somebody still holds is ever given out again: whoever keeps many tensors merely gets fresh memory.
+    Nothing that somebody still holds is ever given out again: keeping many tensors merely gets fresh memory.
     """
 
     def __init__(self, *, kept: int = 3, pinned: bool = False) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
+from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cskd_pipeline.batch import TrainBatch
-from cskd_pipeline.errors import DataError
+from cskd_pipeline.errors import DataError, UsageError, first_line
 from cskd_pipeline.models.student import Student
 from cskd_pipeline.objectives import Objective
+from cskd_pipeline.record import require_choice
 from cskd_pipeline.runtime.ranks import rank, sum_over_ranks, world_size
 from cskd_pipeline.training.config import TrainConfig
-from cskd_pipeline.training.optimization import create_optimizer, create_scheduler
-from cskd_pipeline.training.randomness import seed_micro_step
 
 PRECISIONS: Mapping[str, torch.dtype | None] = MappingProxyType(
     {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,6 +32,13 @@ PRECISIONS: Mapping[str, torch.dtype | None] = MappingProxyType(
 
 class NonFiniteError(DataError):
     """The loss or the weights are no longer finite; nothing was saved since they were."""
+
+
+class _Scheduler(Protocol):
+    """timm's schedulers, as far as they are used: a function of the update count without a state of its own."""
+
+    def step_update(self, num_updates: int) -> None:
+        """Set the learning rates of update number `num_updates`."""
 
 
 class Learner:
@@ -52,8 +61,8 @@ class Learner:
         self._config = config
         self._device = device
         self.autocast = PRECISIONS[config.precision]
-        self._optimizer = create_optimizer(self.student, config)
-        self._scheduler = create_scheduler(self._optimizer, config, updates_per_epoch=updates_per_epoch)
+        self._optimizer = _optimizer(self.student, config)
+        self._scheduler = _scheduler(self._optimizer, config, updates_per_epoch=updates_per_epoch)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._ema = ModelEmaV3(self.student, decay=config.ema_decay) if config.ema_decay else None
         if config.compile:
@@ -81,12 +90,7 @@ class Learner:
 
         The gradient is that of the mean loss over all crops of all ranks, whatever the sizes of the micro-batches.
 
-        Args:
-            batches: this rank's micro-batches.
-            update: number of this update, from 0.
-
-        Returns:
-            Summed loss and number of crops over all ranks.
+        Returns the summed loss and the number of crops over all ranks. `update` is the update's number, from 0.
 
         Raises:
             NonFiniteError: the loss is not finite; weights and optimizer are as before.
@@ -97,7 +101,7 @@ class Learner:
         totals = torch.zeros(2, dtype=torch.float64, device=self._device)
         for micro in range(self._config.accumulation):
             batch = next(batches)
-            seed_micro_step(self._config.seed, update=update, micro=micro, rank=rank())
+            _seed_micro_step(self._config.seed, update=update, micro=micro, rank=rank())
             totals += self._accumulate(batch, last=micro == self._config.accumulation - 1)
         loss_sum, count = sum_over_ranks(totals).tolist()
         if not math.isfinite(loss_sum):
@@ -154,3 +158,52 @@ class Learner:
             model.load_state_dict(state[name])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+
+
+def _optimizer(student: Student, config: TrainConfig) -> torch.optim.Optimizer:
+    """timm's optimizer of that name; biases, norms and what the model exempts (embeddings, tokens) are not decayed.
+
+    Raises UsageError if timm has no such optimizer, cannot build it here, or it needs second derivatives.
+    """
+    require_choice("optimizer", config.optimizer, map(str, list_optimizers()))
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay
+        )
+    # Missing packages, a missing GPU, settings it refuses: each optimizer has its own way of saying so.
+    except Exception as error:
+        raise UsageError(
+            f"timm cannot build the optimizer {config.optimizer} here: {first_line(error)}; choose another, such as "
+            "adamw"
+        ) from error
+    if getattr(optimizer, "is_second_order", False):
+        raise UsageError(
+            f"the optimizer {config.optimizer} needs second derivatives, which training does not compute; "
+            "choose another, such as adamw"
+        )
+    return optimizer
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, *, updates_per_epoch: int) -> _Scheduler:
+    """Linear warm-up, then the configured course, in steps of one update."""
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.scheduler,
+        num_epochs=config.epochs,
+        min_lr=config.min_lr,
+        warmup_lr=config.warmup_lr,
+        warmup_epochs=config.warmup_epochs,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    stepping: _Scheduler = scheduler
+    return stepping
+
+
+def _seed_micro_step(seed: int, *, update: int, micro: int, rank: int) -> None:
+    """Seed torch on all devices from these four numbers alone.
+
+    A run that is resumed at any update draws what the uninterrupted run drew, and no generator state is stored.
+    """
+    named = f"{seed}/{update}/{micro}/{rank}".encode()
+    torch.manual_seed(int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "little") >> 1)

@@ -16,11 +16,9 @@ from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runtime.ranks import gather_from_ranks, on_first_rank, rank, world_size
 from cskd_pipeline.runtime.stopping import never
 from cskd_pipeline.training.config import TrainConfig
-from cskd_pipeline.training.inputs import RunInputs
 from cskd_pipeline.training.learner import Learner
-from cskd_pipeline.training.run import EvaluationBatches, Run
-from cskd_pipeline.training.run_folder import RunFolder
-from cskd_pipeline.training.source import EpochSource
+from cskd_pipeline.training.run import EpochSource, EvaluationBatches, Run
+from cskd_pipeline.training.run_folder import RunFolder, RunInputs
 from cskd_pipeline.training.summary import TrainSummary
 from cskd_pipeline.training.trackers import create_trackers, require_trackers
 
@@ -46,9 +44,7 @@ def train(
     Every rank calls it with the same arguments, but for its own slices of `source` and `evaluation`.
 
     Args:
-        config: how to optimise.
         student: changed in place; `create_student` gives all ranks the same one.
-        objective: the loss.
         source: micro-batches of `config.micro_batch(ranks)` crops; those beyond the last full update of an epoch are
             not asked for.
         run_folder: a new folder, or with `resume` that of the run to go on with.
@@ -125,11 +121,7 @@ def train(
 
 
 def _require_same_start(run: Run, *, restored: bool) -> None:
-    """Nothing, if all ranks found the same checkpoint, or all found none.
-
-    Raises:
-        DataError: they did not, on every rank.
-    """
+    """Raise DataError, on every rank, unless all found the same checkpoint, or all found none."""
     starts = gather_from_ranks((restored, run.position.epoch, run.position.updates_done))
     if len(set(starts)) > 1:
         found = ", ".join(

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.checkpoint import load_state, save_model, save_state
-from cskd_pipeline.errors import DataError, StoppedError
+from cskd_pipeline.errors import DataError, StoppedError, first_line
 from cskd_pipeline.evaluation import Score, evaluate
 from cskd_pipeline.models.student import Student, plain_state_dict
 from cskd_pipeline.objectives import Objective, objective_to_json
@@ -26,10 +27,8 @@ from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.runtime.ranks import any_rank, on_first_rank
 from cskd_pipeline.training.config import TrainConfig
 from cskd_pipeline.training.learner import Learner, NonFiniteError
-from cskd_pipeline.training.position import Position, TimedBatches
 from cskd_pipeline.training.run_folder import RunFolder
-from cskd_pipeline.training.source import EpochSource
-from cskd_pipeline.training.summary import TrainSummary, improved
+from cskd_pipeline.training.summary import Position, TrainSummary, improved
 from cskd_pipeline.training.trackers import Tracker
 
 DATA_BOUND = 0.2
@@ -37,6 +36,17 @@ DATA_BOUND = 0.2
 
 EvaluationBatches = Iterable[tuple[Tensor, Tensor]]
 Scores = Mapping[str, Mapping[str, Score]]
+
+
+class EpochSource(Protocol):
+    """Micro-batches of one rank, a pure function of (epoch, position): replayed crops, or a test's tensors."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches of this rank in an epoch: the same number on every rank and in every epoch."""
+
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[TrainBatch]:
+        """The micro-batches `start`, `start + 1`, ... of `epoch` (both from 0), on the device of the model."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -84,7 +94,7 @@ class Run:
             self.learner.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"the checkpoint {self.folder.state} does not fit this run ({str(error).splitlines()[0]}); "
+                f"the checkpoint {self.folder.state} does not fit this run ({first_line(error)}); "
                 "start again in another run folder"
             ) from error
         self.rows = self.folder.read_metrics(epochs=self.position.epoch)
@@ -133,7 +143,7 @@ class Run:
             return
         self.learner.student.train()
         start = position.updates_done * self.config.accumulation
-        batches = TimedBatches(self.source.batches(position.epoch, start=start))
+        batches = _TimedBatches(self.source.batches(position.epoch, start=start))
         with contextlib.closing(batches):
             while position.updates_done < self.updates_per_epoch:
                 began, waited = time.monotonic(), batches.waited_s
@@ -154,7 +164,7 @@ class Run:
                 )
                 self._stop_if_asked()
 
-    def _update(self, batches: TimedBatches) -> tuple[float, int]:
+    def _update(self, batches: _TimedBatches) -> tuple[float, int]:
         number = self.position.epoch * self.updates_per_epoch + self.position.updates_done
         try:
             return self.learner.update(batches, update=number)
@@ -230,3 +240,27 @@ def _line(row: Mapping[str, Any], *, epochs: int) -> str:
         f"epoch {row['epoch']}/{epochs}  loss {row['train/loss']:.4f}{scores}  lr {row['lr']:.2e}  "
         f"{row['crops_per_s']:.0f} crops/s  waiting {row['data_wait_share']:.0%}"
     )
+
+
+class _TimedBatches:
+    """An iterator that adds up how long its user waited."""
+
+    def __init__(self, batches: Iterator[TrainBatch]) -> None:
+        self._batches = batches
+        self.waited_s = 0.0
+
+    def __iter__(self) -> _TimedBatches:
+        return self
+
+    def __next__(self) -> TrainBatch:
+        began = time.monotonic()
+        try:
+            return next(self._batches)
+        finally:
+            self.waited_s += time.monotonic() - began
+
+    def close(self) -> None:
+        """End the iteration now, so that what produces the batches (workers, as a rule) ends too."""
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()

@@ -11,19 +11,53 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
+from cskd_pipeline.record import Record
 from cskd_pipeline.storage.durable import write_atomic, writing
-from cskd_pipeline.training.inputs import RunInputs
 
 FREE = frozenset({"train.eval_every", "train.checkpoint_every", "extra.data.name"})
 """Settings that a resumed run may change; so is everything under "notes"."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunInputs(Record):
+    """The data, crops and targets of a run, which a resumed run must find unchanged.
+
+    Attributes:
+        targets: "stored" ones, those of a "live" teacher, or "none".
+        data: name, split and digest of the images. The digest identifies them; the name may change.
+        classes: names of the classes, by label.
+        recipe: fields of the crop recipe.
+        seeds: augmentation seeds that the epochs cycle through.
+        repeats: seeds shown in an epoch.
+        shuffle: "full" or "blocks".
+        crop_pct: share of the image that evaluation sees.
+        evaluation: split and digest of the images that are evaluated on, None without evaluation.
+        start: digest of the weights that the student started from, None for random ones.
+        teacher: attributes of the teacher, None without one.
+        encodings: settings of the store's encodings, None without a store.
+    """
+
+    targets: Literal["stored", "live", "none"]
+    data: Mapping[str, str]
+    classes: tuple[str, ...]
+    recipe: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    repeats: int
+    shuffle: str
+    crop_pct: float
+    evaluation: tuple[str, str] | None = None
+    start: str | None = None
+    teacher: Mapping[str, Any] | None = None
+    encodings: Mapping[str, Any] | None = None
 
 
 class RunFolder:
@@ -50,13 +84,8 @@ class RunFolder:
     def open(self, settings: Mapping[str, Any], *, resume: bool) -> None:
         """Create the folder and record `settings`, or check that they are those of the run to resume.
 
-        Resuming a run that never started starts it, so that one command serves both.
-
-        Raises:
-            UsageError: the folder holds a run, and `resume` is False.
-            MismatchError: the run to resume has other settings.
-            DataError: the stored settings are damaged.
-            RetryError: the folder cannot be written.
+        Resuming a run that never started starts it, so that one command serves both. Raises MismatchError if the run to
+        resume has other settings, RetryError if the folder cannot be written, and what `require_free` raises.
         """
         settings = json.loads(json.dumps(settings))
         config = self.path / "config.json"
@@ -73,8 +102,7 @@ class RunFolder:
     def inputs(self) -> RunInputs | None:
         """What the run trains on; None where none was started, or by a caller with batches of its own.
 
-        Raises:
-            DataError: the stored settings are damaged.
+        Raises DataError if the stored settings are damaged.
         """
         stored = self.settings().get("extra")
         try:
@@ -83,11 +111,7 @@ class RunFolder:
             raise DataError(f"{self.path / 'config.json'} is damaged ({error}); start another run folder") from error
 
     def settings(self) -> dict[str, Any]:
-        """What the run was started with; empty where none was started.
-
-        Raises:
-            DataError: the stored settings are damaged.
-        """
+        """What the run was started with; empty where none was. Raises DataError if it is damaged."""
         config = self.path / "config.json"
         return _read_json(config) if config.exists() else {}
 
@@ -103,11 +127,7 @@ class RunFolder:
         return [row for row in rows if row["epoch"] <= epochs]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Replace both metrics files; the CSV has a column for every name that occurs.
-
-        Raises:
-            RetryError: the storage is full, read-only or out of reach.
-        """
+        """Replace both metrics files; the CSV has a column for every name that occurs."""
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomic(self.path / "metrics.jsonl", lambda file: file.write(lines.encode()))
         table = io.StringIO()
@@ -118,11 +138,7 @@ class RunFolder:
 
 
 def new_run_folder(name: str, *, parent: Path = Path("runs")) -> Path:
-    """A new, empty folder `parent/NAME-N`, with the first N from 1 on that is free.
-
-    Raises:
-        RetryError: it cannot be created.
-    """
+    """A new, empty folder `parent/NAME-N`, with the first N from 1 on that is free; RetryError if none can be made."""
     with writing(parent):
         for number in itertools.count(1):
             folder = parent / f"{name}-{number}"

@@ -92,12 +92,5 @@ def require_trackers(names: tuple[str, ...]) -> None:
 
 
 def create_trackers(names: tuple[str, ...], folder: Path, *, settings: Mapping[str, Any], done: int) -> list[Tracker]:
-    """The trackers of these names.
-
-    Args:
-        names: keys of `TRACKERS`, checked by `require_trackers`.
-        folder: the run folder.
-        settings: what to show as the run's configuration.
-        done: finished epochs, when the run is resumed.
-    """
+    """Trackers of a run of which `done` epochs are finished; `settings` are shown as its configuration."""
     return [TRACKERS[name](folder, settings, done) for name in names]

@@ -227,7 +227,7 @@ def test_an_exported_student_is_a_plain_model_of_timm(
     assert outcome.code == 0, outcome.err
     call = next(line for line in outcome.out.splitlines() if line.startswith("timm.create_model"))
     model = eval(call.removesuffix(" (it averages head and head_dist)"), {"timm": timm}).eval()
-    student = open_model(finished_run / "best.safetensors").student.eval()
+    student = open_model(finished_run / "best.safetensors").eval()
     index = open_split(str(toy), "test")
     crops = np.stack([evaluation_crop(index.decode(sample), size=32, crop_pct=0.875) for sample in range(8)])
     pixels = torch.from_numpy(crops).float() / 255

@@ -13,9 +13,9 @@ from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.labels import ENCODINGS
 from cskd_pipeline.models.student.create import ALIASES
 from cskd_pipeline.models.teacher.spec import GLOBAL_SOURCES, PRECISIONS, TeacherSpec
+from cskd_pipeline.objectives import OBJECTIVES
+from cskd_pipeline.objectives.cskd import SCHEDULES
 from cskd_pipeline.objectives.objective import MODES
-from cskd_pipeline.objectives.registry import OBJECTIVES
-from cskd_pipeline.objectives.schedules import SCHEDULES
 from cskd_pipeline.presets import PRESETS
 from cskd_pipeline.runs.settings import CHUNK, SIZE
 from cskd_pipeline.settings import Settings, kinds

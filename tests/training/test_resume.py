@@ -20,7 +20,7 @@ from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageEr
 from cskd_pipeline.models.weights import load_weights
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.training.config import TrainConfig
-from cskd_pipeline.training.inputs import RunInputs
+from cskd_pipeline.training.run_folder import RunInputs
 
 MICRO_BATCHES = 3 * 3 * 2
 

@@ -1,19 +1,15 @@
 """Students: any timm model, with the heads that distillation needs."""
 
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
-from cskd_pipeline.models.student.export import parameter_count, plain_state_dict
-from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
-from cskd_pipeline.models.student.probe import require_answers
-from cskd_pipeline.models.student.spec import StudentSpec
+from cskd_pipeline.models.student.heads import Student, StudentSpec, parameter_count, plain_state_dict
+from cskd_pipeline.models.student.probe import other_size, require_answers
 
 __all__ = [
-    "PlainStudent",
-    "PooledStudent",
     "Student",
     "StudentSpec",
-    "TokenStudent",
     "can_be_distilled",
     "create_student",
+    "other_size",
     "parameter_count",
     "plain_state_dict",
     "require_answers",

@@ -13,11 +13,9 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from cskd_pipeline.errors import UsageError, nearest
-from cskd_pipeline.models.student.grid import require_divisible
-from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, TokenStudent
+from cskd_pipeline.errors import MismatchError, UsageError, nearest
+from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, StudentSpec, TokenStudent
 from cskd_pipeline.models.student.probe import require_answers
-from cskd_pipeline.models.student.spec import StudentSpec
 from cskd_pipeline.models.timm_model import build_model, input_size
 from cskd_pipeline.models.weights import fit_weights, load_weights
 
@@ -32,11 +30,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def resolve_name(name: str) -> str:
-    """timm's name of a model, aliases resolved.
-
-    Raises:
-        UsageError: timm has no such model; the nearest names are given.
-    """
+    """timm's name of a model, aliases resolved; raises UsageError, with the nearest names, if timm has no such one."""
     resolved = ALIASES.get(name, name)
     if not timm.is_model(resolved):
         raise UsageError(
@@ -61,15 +55,12 @@ def create_student(
 
     Args:
         name: a timm model, or an alias (`deit_ti`, `deit_s`, `deit_b`).
-        classes: number of classes.
         grid: (H, W) of the teacher for dense logits, None for none. (1, 1) gives their mean over positions,
             which is all that evaluation needs.
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
-        drop_path: stochastic depth rate.
         distillation: give a plain ViT the second head that a distillation objective needs.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
-        seed: of the initial weights.
 
     Raises:
         UsageError: unknown model, arguments it refuses or that make it something else than a classifier of RGB
@@ -130,7 +121,11 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
                 "is not the teacher's; choose another --student-arg patch_size or img_size"
             )
         rows, columns = model.patch_embed.grid_size
-        require_divisible((rows, columns), spec.grid)
+        if rows % spec.grid[0] or columns % spec.grid[1]:
+            raise MismatchError(
+                f"the student's {rows} x {columns} patch tokens do not pool to the teacher's {spec.grid[0]} x "
+                f"{spec.grid[1]} grid by a whole factor; choose another patch size or image size"
+            )
     if isinstance(model, VisionTransformerDistilled):
         return TokenStudent(model, spec)
     return PooledStudent(model, spec) if spec.distillation else PlainStudent(model, spec)

@@ -1,4 +1,4 @@
-"""The three kinds of student: class logits alone, distillation token, and pooled feature with a second head.
+"""Students: class logits alone, a distillation token, or the pooled feature with a second head; and their spec.
 
 Heads after CSKD (arXiv 2307.08500): z_cls from the class token, z_dist from the distillation token, z_patch from
 the patch tokens through the SAME head as z_dist. Which of them a loss reads is the objective's business.
@@ -7,13 +7,36 @@ the patch tokens through the SAME head as z_dist. Which of them a loss reads is 
 from __future__ import annotations
 
 import abc
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from cskd_pipeline.batch import StudentOutput
-from cskd_pipeline.models.student.grid import dense_logits
-from cskd_pipeline.models.student.spec import StudentSpec
+from cskd_pipeline.record import Record, require_range
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudentSpec(Record):
+    """What it takes to build the same student again.
+
+    `model` is timm's name, `args` are further arguments of timm.create_model. `grid` is (H, W) of the dense logits,
+    None for a student without them; with `distillation` a plain ViT is given a second head.
+    """
+
+    model: str
+    classes: int
+    grid: tuple[int, int] | None = None
+    args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    drop_path: float = 0.0
+    distillation: bool = False
+
+    def __post_init__(self) -> None:
+        require_range("the number of classes", self.classes, low=2)
+        require_range("drop path", self.drop_path, low=0, high=0.99)
+        for side in self.grid or ():
+            require_range("a side of the grid", side, low=1)
 
 
 class Student(nn.Module, abc.ABC):
@@ -42,6 +65,22 @@ class Student(nn.Module, abc.ABC):
     def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
         """Logits of every head that this student has."""
 
+    def _dense(self, pixels_B3SS: Tensor, tokens_BND: Tensor, head: nn.Module) -> Tensor | None:
+        """`head` at every position of the grid, over the mean of the normed patch tokens there: [B, C, H, W].
+
+        None without a grid. A linear head commutes with the mean, so pooling first gives the same logits for a fraction
+        of the work.
+        """
+        if self.spec.grid is None:
+            return None
+        # For these pixels: some models take images of any size.
+        rows, columns = self.model.patch_embed.dynamic_feat_size(tuple(pixels_B3SS.shape[-2:]))
+        (height, across), (batch, _, width) = self.spec.grid, tokens_BND.shape
+        # A reshape and a mean, not adaptive_avg_pool2d: its gradient is deterministic on every device.
+        tiles = tokens_BND.reshape(batch, height, rows // height, across, columns // across, width)
+        dense_BCHW: Tensor = head(tiles.mean((2, 4))).permute(0, 3, 1, 2)
+        return dense_BCHW
+
 
 class PlainStudent(Student):
     """Any timm classifier, as it is."""
@@ -61,19 +100,10 @@ class TokenStudent(Student):
         """
         model = self.model
         tokens_BND = model.forward_features(pixels_B3SS)
-        prefix: int = model.num_prefix_tokens
-        dense_BCHW = None
-        if self.spec.grid is not None:
-            dense_BCHW = dense_logits(
-                tokens_BND[:, prefix:],
-                model.head_dist,
-                patches=patch_grid(model, pixels_B3SS),
-                grid=self.spec.grid,
-            )
         return StudentOutput(
             cls_BC=model.head(model.head_drop(tokens_BND[:, 0])),
             dist_BC=model.head_dist(model.head_drop(tokens_BND[:, 1])),
-            dense_BCHW=dense_BCHW,
+            dense_BCHW=self._dense(pixels_B3SS, tokens_BND[:, model.num_prefix_tokens :], model.head_dist),
         )
 
 
@@ -91,17 +121,24 @@ class PooledStudent(Student):
         model = self.model
         tokens_BND = model.forward_features(pixels_B3SS)
         pooled_BD = model.forward_head(tokens_BND, pre_logits=True)
-        dense_BCHW = None
-        if self.spec.grid is not None:
-            # Average-pooling ViTs norm after pooling; per token it puts both inputs of the head on one scale.
-            patches_BND = model.fc_norm(tokens_BND[:, model.num_prefix_tokens :])
-            dense_BCHW = dense_logits(
-                patches_BND, self.head_dist, patches=patch_grid(model, pixels_B3SS), grid=self.spec.grid
-            )
-        return StudentOutput(cls_BC=model.head(pooled_BD), dist_BC=self.head_dist(pooled_BD), dense_BCHW=dense_BCHW)
+        # Average-pooling ViTs norm after pooling; per token it puts both inputs of the head on one scale.
+        patches_BND = model.fc_norm(tokens_BND[:, model.num_prefix_tokens :])
+        return StudentOutput(
+            cls_BC=model.head(pooled_BD),
+            dist_BC=self.head_dist(pooled_BD),
+            dense_BCHW=self._dense(pixels_B3SS, patches_BND, self.head_dist),
+        )
 
 
-def patch_grid(model: Any, pixels_B3SS: Tensor) -> tuple[int, int]:
-    """Rows and columns of the patch tokens for these pixels (models with dynamic image size included)."""
-    rows, columns = model.patch_embed.dynamic_feat_size(tuple(pixels_B3SS.shape[-2:]))
-    return rows, columns
+def plain_state_dict(student: Student) -> dict[str, Tensor]:
+    """The weights under timm's own names, on the CPU: timm.create_model(..., checkpoint_path=FILE) loads them.
+
+    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`. The second head that was
+    added to a plain ViT is left out: timm's model has no place for it.
+    """
+    return {name: value.detach().cpu().contiguous() for name, value in student.model.state_dict().items()}
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

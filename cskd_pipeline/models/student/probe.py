@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cskd_pipeline.batch import StudentOutput
-from cskd_pipeline.errors import MismatchError, UsageError
+from cskd_pipeline.errors import MismatchError, UsageError, first_line
 from cskd_pipeline.models.student.heads import Student
 
 
@@ -13,13 +13,8 @@ from cskd_pipeline.models.student.heads import Student
 def require_answers(student: Student, *, size: int, batch: int = 1, training: bool = False) -> None:
     """Raise unless the student, on the CPU, gives logits of the right shapes for `batch` crops of `size` pixels.
 
-    Neither its mode and buffers nor the global random state change.
-
-    Args:
-        student: any; see `StudentOutput`.
-        size: the crops' side in pixels.
-        batch: how many at a time; what a network needs of it shows while it trains.
-        training: whether it is asked as in training.
+    Neither its mode and buffers nor the global random state change. With `training` it is asked as in training, where
+    it shows what a network needs of the batch.
 
     Raises:
         UsageError: it refuses such crops, or returns something else.
@@ -34,13 +29,10 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
             output = torch.func.functional_call(student, buffers, (torch.zeros(batch, 3, size, size),))
             fault = _fault(output, student, batch=batch)
     except Exception as error:  # models say it in their own ways
-        fault = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fault = first_line(error)
         expected = getattr(getattr(student.model, "patch_embed", None), "img_size", None)
         if expected is not None and tuple(expected) != (size, size):
-            raise MismatchError(
-                f"the crops are {size} x {size} pixels, the student takes {expected[0]} x {expected[1]}; "
-                f"give --student-arg img_size={size}, or crops of that size"
-            ) from error
+            raise other_size(size, expected) from error
     finally:
         student.train(before)
     if fault and training and batch == 1:
@@ -55,6 +47,14 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
             f"{student.spec.model} {f'with {shown} ' if shown else ''}gives no class logits for crops of 3 x {size} x "
             f"{size} pixels: {fault}; {remedy}"
         )
+
+
+def other_size(size: int, takes: tuple[int, int]) -> MismatchError:
+    """The error of crops of `size` pixels for a student that takes images of another size."""
+    return MismatchError(
+        f"the crops are {size} x {size} pixels, the student takes {takes[0]} x {takes[1]}; give --student-arg "
+        f"img_size={size}, or crops of that size"
+    )
 
 
 def _fault(output: StudentOutput, student: Student, *, batch: int) -> str:

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from cskd_pipeline.errors import DataError, MismatchError, UsageError, nearest
+from cskd_pipeline.errors import DataError, MismatchError, UsageError, first_line, nearest
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.models.teacher.teacher import Teacher
 from cskd_pipeline.models.timm_model import build_model, normalisation, refuse_settled
@@ -35,9 +35,9 @@ def load_teacher(
 
     Args:
         name: a timm model or an alias.
-        classes: classes of the data.
-        size: the crop's side in pixels.
-        weights: a .safetensors or .pth file; None takes timm's pretrained weights.
+        classes: of the data.
+        size: side of the crops in pixels.
+        weights: a file; None takes timm's pretrained weights.
         args: further keyword arguments of timm.create_model.
         running: fields of `TeacherSpec` that say how it runs (precision, chunk, ...).
 
@@ -68,11 +68,7 @@ def load_teacher(
 
 
 def resolve_teacher(name: str) -> str:
-    """timm's name of a teacher, aliases resolved.
-
-    Raises:
-        UsageError: timm has no such model or tag; the nearest names are given.
-    """
+    """timm's name of a teacher, aliases resolved; raises UsageError, with the nearest names, if timm has none such."""
     resolved = TEACHER_ALIASES.get(name, name)
     if not timm.is_model(resolved):
         known = [*TEACHER_ALIASES, *timm.list_models()]
@@ -89,9 +85,8 @@ def _pretrained(tag: str, arguments: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = timm.create_model(tag, pretrained=True, **arguments)
     except Exception as error:  # the hub's client, the network and timm raise many kinds for one thing
         build_model(tag.split(".")[0], classes=2, args=arguments, option="--teacher-arg")  # were they to blame?
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"no pretrained weights of {tag} within reach ({reason}); "
+            f"no pretrained weights of {tag} within reach ({first_line(error)}); "
             "check the network, or give the weights as a file with --teacher-weights"
         ) from error
     return model

@@ -23,8 +23,6 @@ class TeacherSpec(Record):
         args: further keyword arguments of timm.create_model.
         mean, std: the teacher's input normalisation, per channel in 0..1.
         precision: "fp32", or the autocast dtype "bf16" or "fp16".
-        channels_last: memory format of the forward pass.
-        compile: whether torch.compile ran it.
         chunk: crops per forward pass. Short batches are padded to it, so that a crop's logits do not depend on how
             crops were batched.
         global_source: "mean" (of the dense logits over positions, as CSKD published) or "head" (the model's own).

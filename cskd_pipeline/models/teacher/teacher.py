@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cskd_pipeline.errors import UsageError
+from cskd_pipeline.errors import UsageError, first_line
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,11 +72,10 @@ class Teacher:
         except Exception as error:
             if isinstance(error, UsageError):
                 raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(
                 f"teacher {self.spec.model} gives no dense logits for crops of {pixels.shape[2]} x {pixels.shape[3]} "
-                f"pixels ({reason}); mend or leave out --teacher-arg, choose a CNN such as regnety_160 or resnet50, or "
-                "another --size"
+                f"pixels ({first_line(error)}); mend or leave out --teacher-arg, choose a CNN such as regnety_160 or "
+                "resnet50, or another --size"
             ) from error
 
     def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:

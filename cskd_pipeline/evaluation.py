@@ -1,20 +1,56 @@
-"""One pass over an evaluation set, for any number of models at once."""
+"""Evaluation: exact scores of every combination of a student's heads, over all ranks, for several models at once.
+
+The average of three heads is CSKD's (arXiv 2307.08500, official code). The average of two is DeiT's (arXiv 2012.12877),
+and what timm computes for a distilled ViT.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from cskd_pipeline.batch import StudentOutput
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.evaluation.heads import HEADS, combined_heads
-from cskd_pipeline.evaluation.score import Score
+from cskd_pipeline.record import Record
 from cskd_pipeline.runtime.device import device_of
 from cskd_pipeline.runtime.ranks import copy_buffers_from_first, sum_over_ranks
 
+HEADS = ("cls", "two_head", "three_head")
+"""z_cls · (z_cls + z_dist) / 2 · (z_cls + z_dist + mean_p z_patch) / 3, from the fewest heads to the most."""
+
 _TOP = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score(Record):
+    """Accuracy over a data set.
+
+    Attributes:
+        top1, top5: per cent of the images whose label is the top class, or among the top five (or all, of fewer).
+        loss: mean cross-entropy in nats.
+        count: number of images.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    count: int
+
+
+def combined_heads(output: StudentOutput) -> dict[str, Tensor]:
+    """fp32 logits [B, C] of every combination that the student has heads for, in the order of `HEADS`."""
+    cls_BC = output.cls_BC.float()
+    combined = {"cls": cls_BC}
+    if output.dist_BC is not None:
+        dist_BC = output.dist_BC.float()
+        combined["two_head"] = (cls_BC + dist_BC) / 2
+        if output.dense_BCHW is not None:
+            combined["three_head"] = (cls_BC + dist_BC + output.dense_BCHW.float().mean((2, 3))) / 3
+    return combined
 
 
 @torch.no_grad()  # not inference_mode: what a model caches here may be needed in the next backward pass
@@ -33,9 +69,8 @@ def evaluate(
     Args:
         models: students by name, each returning a `StudentOutput`; all see the same batches. They run in evaluation
             mode and then return to the mode they were in.
-        batches: this rank's (pixels_B3SS fp32, labels_B int64), on `device`.
-        device: where models and batches are; None is where the first model is.
-        autocast: dtype of the forward pass under autocast, or None for fp32.
+        batches: this rank's (pixels_B3SS fp32, labels_B int64), on `device`; None is where the first model is.
+        autocast: dtype of the forward pass, or None for fp32.
 
     Raises:
         DataError: no rank has an image.
