@@ -144,37 +144,20 @@ class StoreReader:
                 raise DataError(f"{where} says that {file} has {size:,} bytes, at most {most:,} are due; {_REMEDY}")
         return commit
 
-    def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
-        """The records of a committed block in one of its encodings.
-
-        A whole block is compared with its committed checksums; for a part, each chunk with its own.
-
-        Args:
-            seed: the block's seed.
-            block: its number.
-            name: of the encoding.
-            rows: which of the block's crops (a slice without a step); all by default. Whole chunks are read.
+    def read(self, seed: int, block: int, name: str) -> Records:
+        """The records of a committed block in the encoding of this name, its files compared with their checksums.
 
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
-        encoding = self.encodings[name]
+        field = self.encodings[name].field
         commit = self.commit(seed, block)
-        page = self.rows_of_chunk(seed, encoding.field)
-        count = commit.rows[1] - commit.rows[0]
-        begin, end, _ = (rows or slice(None)).indices(count)
-        first = min(begin, count - 1) // page * page
-        last = max(first + page, -(-end // page) * page)
-        stored = StoredRows(
-            self._read(encoding.field, commit, slice(first, last)),
-            self._read_spill(encoding.field, commit) if _spills(encoding.field, commit) else np.empty(0, np.uint8),
-            whole=first == 0 and last >= count,
-        )
+        stored = StoredRows(self._read(field, commit), self._read_spill(field, commit))
+        page, count = self.rows_of_chunk(seed, field), len(self.header.rows(block))
         try:
-            records = encoding.unpack(stored, page=page, count=min(last, count) - first)
+            return self.encodings[name].unpack(stored, page=page, count=count)
         except DataError as error:
-            raise self._damaged(layout.shard_name(encoding.field, block), commit, str(error)) from error
-        return records if rows is None else records.take(np.arange(begin - first, end - first))
+            raise self._damaged(layout.shard_name(field, block), commit, str(error)) from error
 
     def read_crop_crc(self, seed: int, block: int) -> npt.NDArray[np.uint32]:
         """The crop checksums of a committed block, uint32.
@@ -182,10 +165,7 @@ class StoreReader:
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
-        commit = self.commit(seed, block)
-        page = self.rows_of_chunk(seed, layout.CROP_CRC)
-        count = commit.rows[1] - commit.rows[0]
-        return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
+        return self._read(layout.CROP_CRC, self.commit(seed, block))[: len(self.header.rows(block))]
 
     def _files(self, block: int, commit: Commit) -> dict[str, int]:
         """Files that a commit of this block must list -> the most bytes each can have; a spill is two files."""
@@ -198,38 +178,26 @@ class StoreReader:
                 files |= {metadata: layout.MAX_METADATA_BYTES, chunk: layout.MAX_SPILL_BYTES * 2}
         return files
 
-    def _read(self, field: FieldSpec, commit: Commit, rows: slice) -> npt.NDArray[Any]:
-        """Rows of a block's shard, in whole chunks, padding included."""
+    def _read(self, field: FieldSpec, commit: Commit) -> npt.NDArray[Any]:
+        """The rows of a block's shard in whole chunks: the last may hold padding."""
         name = layout.shard_name(field, commit.block)
-        path = f"{layout.seed_name(commit.seed)}/{name}"
-        size = int(commit.files[name]["bytes"])
+        count, block = len(self.header.rows(commit.block)), self.header.block
         chunk = self.rows_of_chunk(commit.seed, field)
-        whole = rows.start == 0 and rows.stop >= commit.rows[1] - commit.rows[0]
+        content = self.read_file(name, commit)
         try:
-            content = self.read_file(name, commit) if whole else b""
-
-            def fetch(ranges: Iterable[tuple[int, int]]) -> list[bytes]:
-                if whole:
-                    return [content[start:stop] for start, stop in ranges]
-                return self.storage.read_ranges(path, [*ranges])
-
-            return decode_rows(
-                fetch, size, rows, block=self.header.block, chunk=chunk, dtype=field.dtype, row_shape=field.row_shape
-            )
-        except FileNotFoundError as error:
-            self._require_size(name, commit, None)
-            raise AssertionError from error
-        except (ValueError, DataError) as error:
-            self._require_size(name, commit, self.storage.size(path))
+            return decode_rows(content, count, block=block, chunk=chunk, dtype=field.dtype, row_shape=field.row_shape)
+        except ValueError as error:
             raise self._damaged(name, commit, str(error)) from error
 
     def _read_spill(self, field: FieldSpec, commit: Commit) -> npt.NDArray[np.uint8]:
+        """uint8, what did not fit a block's rows; mostly empty."""
+        if not _spills(field, commit):
+            return np.empty(0, np.uint8)
         metadata, chunk = layout.spill_names(field, commit.block)
         name = metadata
         try:
-            length = spill_length(self.read_file(name, commit))
+            values = np.empty(spill_length(self.read_file(name, commit)), np.uint8)
             name = chunk
-            values = np.empty(length, np.uint8)
             decode_into(self.read_file(name, commit), values)
             return values
         except ValueError as error:
