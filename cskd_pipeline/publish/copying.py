@@ -70,7 +70,6 @@ def copy_seeds(
         DataError: a seed is incomplete, a file of the source is damaged, or the target holds something else.
         MismatchError: the source lacks an encoding, or the target has other attributes or other labels.
         StoppedError: interrupted; whole blocks are kept.
-        RetryError: a storage refuses.
     """
     require_apart(source.storage, target)
     header = _with_encodings(source, encodings)

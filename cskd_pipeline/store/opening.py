@@ -27,7 +27,6 @@ def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
 
     Raises:
         DataError: there is something else.
-        RetryError: the storage refuses.
     """
     if is_store(storage) or first_commit(storage) is not None:
         return
@@ -58,7 +57,6 @@ def make_root(storage: Storage, header: StoreHeader, *, out: str) -> StoreHeader
 
     Raises:
         MismatchError: the store was made with other settings.
-        RetryError: the storage refuses.
     """
     if not is_store(storage):
         commit = first_commit(storage)
@@ -121,7 +119,6 @@ def recover_root(storage: Storage) -> bool:
     Raises:
         DataError: there is nothing, or the attributes cannot be read and no seed has them.
         MismatchError: the store was written by a newer version.
-        RetryError: the storage refuses.
     """
     seeds = [folder for folder in storage.folders() if layout.seed_of(folder) is not None]
     problem: DataError | None = None

@@ -104,9 +104,6 @@ def progress_of(store: StoreReader, *, now: Callable[[], float] = time.time) -> 
     Args:
         store: the store.
         now: a clock in seconds since the epoch.
-
-    Raises:
-        RetryError: the storage refuses.
     """
     writers = []
     for name in list_writers(store.storage):

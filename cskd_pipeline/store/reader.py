@@ -36,7 +36,6 @@ class StoreReader:
         Raises:
             DataError: there is no store.
             MismatchError: its format is newer than this release.
-            RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
         self.header = read_header(self.storage)
@@ -212,7 +211,6 @@ class StoreReader:
 
         Raises:
             DataError: it is damaged or missing; names it.
-            RetryError: the storage refuses.
         """
         path = f"{layout.seed_name(commit.seed)}/{name}"
         expected = commit.files[name]

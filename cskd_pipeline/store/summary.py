@@ -83,11 +83,7 @@ class StoreSummary:
 
 
 def summarise(store: StoreReader) -> StoreSummary:
-    """The summary of a store, reading commit files only.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """The summary of a store, reading commit files only."""
     seeds, writers = [], []
     unreadable: list[str] = []
     content = hashlib.blake2b(store.digest.encode(), digest_size=16)

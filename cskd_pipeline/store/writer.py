@@ -40,7 +40,6 @@ class StoreWriter:
         Raises:
             DataError: there is something else.
             MismatchError: the store there was made with other settings.
-            RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
         self.encodings = header.decoded_encodings()
@@ -63,11 +62,7 @@ class StoreWriter:
         return self.storage.size(f"{layout.seed_name(seed)}/{layout.commit_name(block)}") is not None
 
     def uncommit(self, seed: int, block: int) -> None:
-        """Delete the block's commit file, so that it no longer exists and is made again.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
+        """Delete the block's commit file, so that it no longer exists and is made again."""
         self.storage.delete(f"{layout.seed_name(seed)}/{layout.commit_name(block)}", durable=True)
 
     def write_block(
@@ -162,9 +157,6 @@ class StoreWriter:
         Args:
             seed: which.
             rows: rows of a chunk by field, for metadata written now; the field's default otherwise.
-
-        Raises:
-            RetryError: the storage refuses.
         """
         folder = layout.seed_name(seed)
         self._ensure(f"{folder}/{layout.METADATA}", group_text(self.header.to_json()))
