@@ -48,11 +48,8 @@ class WriterStatus:
     """What a writer reports about itself.
 
     Attributes:
-        name: unique.
-        host: its machine.
         beat: counts heartbeats.
-        crops: crops made so far.
-        seconds: time worked so far.
+        crops, seconds: made and worked so far.
         seeds: the seeds it was asked for, as on the command line.
         unix_time: of the heartbeat, by the writer's clock.
     """
@@ -164,7 +161,7 @@ class Claims:
                 self._storage.delete(name)
 
     def others(self) -> set[tuple[int, int]]:
-        """The blocks claimed by writers that may be alive, including this one. Liveness is checked once per heartbeat."""
+        """The blocks claimed by writers that may be alive, including this one; checked once per heartbeat."""
         now = self._now()
         if now - self._looked >= self._beat_s:
             self._looked = now

@@ -21,12 +21,7 @@ def is_store(storage: Storage) -> bool:
 def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
     """Raise DataError unless there is a label store (perhaps without its attributes) or room for a new one.
 
-    Args:
-        storage: where.
-        out: the option that names the place, for the error.
-
-    Raises:
-        DataError: there is something else.
+    `out` is the option that names the place, for the error.
     """
     if is_store(storage) or first_commit(storage) is not None:
         return
@@ -49,11 +44,6 @@ def first_commit(storage: Storage) -> str | None:
 
 def make_root(storage: Storage, header: StoreHeader, *, out: str) -> StoreHeader:
     """Make the root with these attributes, or find that it is there already; the attributes that it has.
-
-    Args:
-        storage: where.
-        header: the attributes.
-        out: the option that names the place, for the errors.
 
     Raises:
         MismatchError: the store was made with other settings.

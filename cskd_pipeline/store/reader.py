@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.labels import FieldSpec, Records, StoredRows
+from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, committed_blocks, file_facts
@@ -20,6 +21,7 @@ from cskd_pipeline.store.metadata import chunk_rows, spill_length
 from cskd_pipeline.store.opening import read_header
 from cskd_pipeline.store.shards import decode_into, decode_rows
 
+_SHOWN = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -79,13 +81,24 @@ class StoreReader:
         The error says how far an incomplete seed is, or names the file that is missing or truncated.
         """
         for seed in seeds:
-            done = self.committed(seed)
-            if len(done) < self.header.blocks:
-                raise DataError(
-                    f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
-                    f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
-                )
-            self.require_files(seed, self.commits(seed, done))
+            self.require_files(seed, self.complete_commits(seed))
+
+    def complete_commits(self, seed: int, *, use: str = "train on the complete seeds") -> list[Commit]:
+        """The commits of a complete seed.
+
+        Raises:
+            DataError: it is incomplete, and which others to `use`; or as `commit`.
+        """
+        done = self.committed(seed)
+        if len(done) == self.header.blocks:
+            return self.each(functools.partial(self.commit, seed), done)
+        seeds = self.complete_seeds()
+        others = format_seeds(seeds) if len(seeds) > _SHOWN else ", ".join(map(str, seeds))
+        rest = f"{use} {others}" if seeds else "choose another store: no seed is complete"
+        raise DataError(
+            f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
+            f"run precompute with --seeds {seed} to finish it, or {rest}"
+        )
 
     def require_files(self, seed: int, commits: Iterable[Commit]) -> None:
         """Raise DataError, naming the file, unless all files of these blocks are there at their committed size."""
@@ -94,14 +107,6 @@ class StoreReader:
         for commit in commits:
             for name in commit.files:
                 self._require_size(name, commit, sizes.get(name))
-
-    def commits(self, seed: int, blocks: Iterable[int]) -> list[Commit]:
-        """The commits of some blocks.
-
-        Raises:
-            DataError: as `commit`.
-        """
-        return self.each(functools.partial(self.commit, seed), blocks)
 
     def commit(self, seed: int, block: int) -> Commit:
         """The commit of a block.
@@ -138,8 +143,8 @@ class StoreReader:
                 f"{_REMEDY}"
             )
         for file, most in largest.items():
-            if not 0 <= commit.files[file]["bytes"] <= most:
-                size = commit.files[file]["bytes"]
+            size = commit.files[file]["bytes"]
+            if not 0 <= size <= most:
                 raise DataError(f"{where} says that {file} has {size:,} bytes, at most {most:,} are due; {_REMEDY}")
         return commit
 
@@ -203,11 +208,7 @@ class StoreReader:
             raise self._damaged(name, commit, str(error)) from error
 
     def read_file(self, name: str, commit: Commit) -> bytes:
-        """A whole file of a block, equal to what was committed.
-
-        Args:
-            name: below the seed's group.
-            commit: of the block.
+        """The file of a block that is called `name` below the seed's group, equal to what was committed.
 
         Raises:
             DataError: it is damaged or missing; names it.
@@ -233,9 +234,7 @@ class StoreReader:
             raise self._damaged(name, commit, f"{size}, {expected:,} bytes were committed")
 
     def _damaged(self, name: str, commit: Commit, found: str) -> DataError:
-        """The error for a file of a block that differs from what a writer wrote."""
-        where = self.storage.at(f"{layout.seed_name(commit.seed)}/{name}")
-        return damaged(where, found)
+        return damaged(self.storage.at(f"{layout.seed_name(commit.seed)}/{name}"), found)
 
     def rows_of_chunk(self, seed: int, field: FieldSpec) -> int:
         """Rows of a chunk of a seed's array, whose metadata otherwise follows from the header.
@@ -272,7 +271,3 @@ def damaged(where: str, found: str) -> DataError:
 
 def _spills(field: FieldSpec, commit: Commit) -> bool:
     return any(name.startswith(layout.spill_group(field) + "/") for name in commit.files)
-
-
-def _phrase(seeds: list[int]) -> str:
-    return "the complete seeds " + ", ".join(map(str, seeds)) if seeds else "a complete seed (there is none yet)"
