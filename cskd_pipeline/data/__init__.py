@@ -1,4 +1,7 @@
-"""Data sets: what one is, where its files lie, its canonical order, and each image by its index, exactly as stored."""
+"""Data sets: what one is, where its files lie, its canonical order, and each image by its index, exactly as stored.
+
+Whatever reads or writes files raises `RetryError` where the disk or the object storage refuses or is out of reach.
+"""
 
 from cskd_pipeline.data.build import build_index
 from cskd_pipeline.data.decode import Box, decode_rgb

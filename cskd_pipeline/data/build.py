@@ -69,7 +69,6 @@ def build_index(
         UsageError: the split is unknown, or `out` holds something else.
         DataError: the data is incomplete, damaged, or not what the manifest says.
         MismatchError: the manifest names another digest.
-        RetryError: the index, or generated data, cannot be written; or object storage refuses or is out of reach.
     """
     if out is not None and out.exists() and not (out / HEADER_NAME).is_file() and any(out.iterdir()):
         raise UsageError(f"{out} exists and is no index; name another folder or remove it")
@@ -134,11 +133,7 @@ def on_disk(source: DataSource) -> DataSource:
 
 
 def index_folder(source: DataSource, split: str, *, stamp: str) -> Path:
-    """The cache folder for the index of this state of the data; another state has another folder.
-
-    Raises:
-        RetryError: the cache cannot be written.
-    """
+    """The cache folder for the index of this state of the data; another state has another folder."""
     state = digest_json(
         [FORMAT_VERSION, source.manifest.to_json(), source.root.address, source.split(split).path, stamp]
     )
@@ -198,7 +193,6 @@ def _measure(
     Raises:
         DataError: images are broken; the message names the first of them in the listing's order, after which the
             others are not looked for unless they are reported.
-        RetryError: storage refuses or is out of reach.
     """
     total = len(listing.keys)
     sizes = np.empty((total, 2), dtype=np.int32)

@@ -22,11 +22,7 @@ def cache_path(*parts: str) -> Path:
 
 
 def cache_folder(*parts: str) -> Path:
-    """As `cache_path`, created.
-
-    Raises:
-        RetryError: it cannot be created or written to.
-    """
+    """As `cache_path`, created."""
     folder = cache_path(*parts)
     with writing(folder, remedy=_REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,9 +36,6 @@ def put_folder(folder: Path, fill: Callable[[Path], None], *, keep: Callable[[Pa
 
     What is there is replaced, unless `keep` accepts it, as when another process was quicker. Processes that have the
     old files open or mapped keep them.
-
-    Raises:
-        RetryError: it cannot be written.
     """
     with writing(folder, remedy=_REMEDY), _scratch_beside(folder) as scratch:
         fill(scratch)

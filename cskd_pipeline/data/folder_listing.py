@@ -24,7 +24,6 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
     Raises:
         DataError: a name is not UTF-8.
-        RetryError: the folder cannot be listed.
     """
     return tuple(_name(entry) for entry in _entries(folder) if not _is_systems(entry) and entry.is_dir())
 
@@ -40,7 +39,6 @@ def list_folder(root: Path, path: str, *, classes: tuple[str, ...]) -> Listing:
     Raises:
         DataError: the folder, or a class folder, is missing, unknown or empty; two files share a key; or something
             that looks like an image would be left out.
-        RetryError: something cannot be read.
     """
     folder = root / native(path)
     if not folder.is_dir():

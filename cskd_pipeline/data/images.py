@@ -46,7 +46,6 @@ class ImageReader(Protocol):
 
         Raises:
             DataError: the file is gone or is not as it was indexed.
-            RetryError: storage refuses or is out of reach.
         """
 
     def read_all(self, spans: Sequence[Span]) -> Iterator[bytes]:

@@ -130,7 +130,6 @@ class SampleIndex:
 
         Raises:
             DataError: its file is gone or not as it was indexed.
-            RetryError: object storage refuses or is out of reach.
         """
         try:
             return self._images.read(self._span(sample))
@@ -214,9 +213,6 @@ def write_index(folder: Path, columns: Columns, header: Mapping[str, Any]) -> No
         folder: where; whatever is there is replaced.
         columns: an array for each of `COLUMNS`.
         header: what else `index.json` is to hold.
-
-    Raises:
-        RetryError: the disk is full or cannot be written.
     """
     complete: dict[str, Any] = {}
 

@@ -24,31 +24,6 @@ def _inside_square(u: Plane, v: Plane, half: float) -> Mask:
     return np.maximum(np.abs(u), np.abs(v)) <= half
 
 
-def _disc(u: Plane, v: Plane) -> Mask:
-    return u * u + v * v <= 0.9
-
-
-def _ring(u: Plane, v: Plane) -> Mask:
-    squared = u * u + v * v
-    return (squared <= 0.95) & (squared >= 0.38)
-
-
-def _square(u: Plane, v: Plane) -> Mask:
-    return _inside_square(u, v, 0.78)
-
-
-def _frame(u: Plane, v: Plane) -> Mask:
-    return _inside_square(u, v, 0.84) & ~_inside_square(u, v, 0.5)
-
-
-def _triangle(u: Plane, v: Plane) -> Mask:
-    return (v <= 0.6) & (v >= 1.75 * np.abs(u) - 1)
-
-
-def _plus(u: Plane, v: Plane) -> Mask:
-    return _inside_square(u, v, 0.95) & (np.minimum(np.abs(u), np.abs(v)) <= 0.27)
-
-
 def _star(u: Plane, v: Plane) -> Mask:
     # A point lies in a pentagram if it lies on the inner side of at least four of its five edges.
     inner = np.zeros(u.shape, dtype=np.uint8)
@@ -63,35 +38,11 @@ def _bars_across(u: Plane, v: Plane) -> Mask:
     return inside
 
 
-def _bars_upright(u: Plane, v: Plane) -> Mask:
-    return _bars_across(v, u)
-
-
-def _chequer(u: Plane, v: Plane) -> Mask:
-    inside: Mask = _inside_square(u, v, 0.9) & ((np.floor((u + 0.9) / 0.45) + np.floor((v + 0.9) / 0.45)) % 2 == 0)
-    return inside
-
-
-def _half_moon(u: Plane, v: Plane) -> Mask:
-    outside = (u - 0.5) * (u - 0.5) + v * v >= 0.55
-    inside: Mask = (u * u + v * v <= 1) & outside
-    return inside
-
-
-def _arrow(u: Plane, v: Plane) -> Mask:
-    shaft = (np.abs(v) <= 0.2) & (u >= -0.95) & (u <= 0.2)
-    return shaft | ((u >= 0.05) & (np.abs(v) <= 0.85 * (0.98 - u)))
-
-
 def _heart(u: Plane, v: Plane) -> Mask:
     x, y = 1.25 * u, 0.12 - 1.2 * v
     sextic = x * x + y * y - 1
     inside: Mask = sextic * sextic * sextic - x * x * y * y * y <= 0
     return inside
-
-
-def _hourglass(u: Plane, v: Plane) -> Mask:
-    return (np.abs(v) <= 0.85) & (np.abs(u) <= 0.06 + 0.8 * np.abs(v))
 
 
 def _dots(u: Plane, v: Plane) -> Mask:
@@ -101,49 +52,38 @@ def _dots(u: Plane, v: Plane) -> Mask:
     return inside
 
 
-def _tee(u: Plane, v: Plane) -> Mask:
-    head = (np.abs(u) <= 0.85) & (v >= -0.85) & (v <= -0.38)
-    return head | ((np.abs(u) <= 0.24) & (v >= -0.5) & (v <= 0.95))
-
-
 OUTLINES: dict[str, Outline] = {
-    "disc": _disc,
-    "ring": _ring,
-    "square": _square,
-    "frame": _frame,
-    "triangle": _triangle,
-    "plus": _plus,
+    "disc": lambda u, v: u * u + v * v <= 0.9,
+    "ring": lambda u, v: (u * u + v * v <= 0.95) & (u * u + v * v >= 0.38),
+    "square": lambda u, v: _inside_square(u, v, 0.78),
+    "frame": lambda u, v: _inside_square(u, v, 0.84) & ~_inside_square(u, v, 0.5),
+    "triangle": lambda u, v: (v <= 0.6) & (v >= 1.75 * np.abs(u) - 1),
+    "plus": lambda u, v: _inside_square(u, v, 0.95) & (np.minimum(np.abs(u), np.abs(v)) <= 0.27),
     "star": _star,
     "bars-across": _bars_across,
-    "bars-upright": _bars_upright,
-    "chequer": _chequer,
-    "half-moon": _half_moon,
-    "arrow": _arrow,
+    "bars-upright": lambda u, v: _bars_across(v, u),
+    "chequer": lambda u, v: (
+        _inside_square(u, v, 0.9) & ((np.floor((u + 0.9) / 0.45) + np.floor((v + 0.9) / 0.45)) % 2 == 0)
+    ),
+    "half-moon": lambda u, v: (u * u + v * v <= 1) & ((u - 0.5) * (u - 0.5) + v * v >= 0.55),
+    "arrow": lambda u, v: (
+        ((np.abs(v) <= 0.2) & (u >= -0.95) & (u <= 0.2)) | ((u >= 0.05) & (np.abs(v) <= 0.85 * (0.98 - u)))
+    ),
     "heart": _heart,
-    "hourglass": _hourglass,
+    "hourglass": lambda u, v: (np.abs(v) <= 0.85) & (np.abs(u) <= 0.06 + 0.8 * np.abs(v)),
     "dots": _dots,
-    "tee": _tee,
+    "tee": lambda u, v: (
+        ((np.abs(u) <= 0.85) & (v >= -0.85) & (v <= -0.38)) | ((np.abs(u) <= 0.24) & (v >= -0.5) & (v <= 0.95))
+    ),
 }
 """Class name to outline, in label order."""
 
 UPRIGHT = frozenset({"bars-across", "bars-upright"})
 """Classes that their direction alone tells apart: they are turned by a little only."""
 
-
-def stroke(u: Plane, v: Plane) -> Mask:
-    """A thin straight fragment: clutter."""
-    return (np.abs(u) <= 0.95) & (np.abs(v) <= 0.13)
-
-
-def arc(u: Plane, v: Plane) -> Mask:
-    """A sixth of a thin ring: clutter."""
-    squared = u * u + v * v
-    return (squared <= 0.95) & (squared >= 0.55) & (u >= 1.7 * np.abs(v))
-
-
-def corner(u: Plane, v: Plane) -> Mask:
-    """Two thin legs that meet: clutter."""
-    return (np.minimum(u, v) >= -0.7) & (np.minimum(u, v) <= -0.45) & (np.maximum(u, v) <= 0.5)
-
-
-CLUTTER: tuple[Outline, ...] = (stroke, arc, corner)
+CLUTTER: tuple[Outline, ...] = (
+    lambda u, v: (np.abs(u) <= 0.95) & (np.abs(v) <= 0.13),
+    lambda u, v: (u * u + v * v <= 0.95) & (u * u + v * v >= 0.55) & (u >= 1.7 * np.abs(v)),
+    lambda u, v: (np.minimum(u, v) >= -0.7) & (np.minimum(u, v) <= -0.45) & (np.maximum(u, v) <= 0.5),
+)
+"""Fragments around the object: a thin straight one, a sixth of a thin ring, and two thin legs that meet."""

@@ -36,7 +36,6 @@ def write_shapes(
 
     Raises:
         UsageError: a size is below 1, or `folder` holds something else.
-        RetryError: the folder cannot be written.
     """
     # Here, so that opening any other data set does not depend on it.
     from cskd_pipeline.data.shape_classes import OUTLINES

@@ -58,7 +58,6 @@ def find_shards(root: Storage, pattern: str) -> list[StoredFile]:
         UsageError: braces do not balance, or the pattern is an address; or it holds `**` or `..` in object storage.
         NoShardsError: a file that the braces name is missing, or nothing matches.
         DataError: there is no such bucket.
-        RetryError: it cannot be listed.
     """
     listed = functools.cache(lambda folder: list(root.files(folder, deep=False)))
     found: dict[str, StoredFile] = {}
@@ -92,7 +91,6 @@ def open_file(root: Storage, file: StoredFile) -> BinaryIO:
 
     Raises:
         DataError: it is no plain file.
-        RetryError: it cannot be read.
     """
     if not isinstance(root, FolderStorage):
         return open_stored(root, file)

@@ -92,7 +92,6 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
     Raises:
         UsageError: nothing is called `text`, a root is needed and not given, or an address is of no known kind.
         DataError: the folder does not hold the set.
-        RetryError: storage refuses or is out of reach.
     """
     if not text:
         raise UsageError("the data set is empty text; give a manifest's name, a folder or a tar pattern")
@@ -183,7 +182,6 @@ def _describe(root: Storage) -> tuple[Manifest, tuple[str, ...]]:
         UsageError: two folders or kinds of shards are called by words for one split, tars by none, or object storage
             holds folders alone.
         DataError: it holds none of these layouts.
-        RetryError: it cannot be listed.
     """
     name, where = _name_of(root), root.address
     local = root.root if isinstance(root, FolderStorage) else None

@@ -56,7 +56,6 @@ def list_tars(
     Raises:
         DataError: a shard is compressed, damaged or cut short; a label is missing, has no image, is no number or
             names no class; two samples share a key.
-        RetryError: object storage refuses or is out of reach.
     """
     listing = Listing(classes)
     file_of_key: dict[str, str] = {}

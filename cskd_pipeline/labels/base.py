@@ -70,12 +70,10 @@ class StoredRows:
             bytes of each `page` consecutive rows belong together, and m is the number of crops rounded up to whole
             pages.
         spill: uint8, the bytes of pages that did not fit; empty for all encodings but `hard`.
-        whole: whether these are all the pages that `pack` made. If not, the spill also holds bytes of other pages.
     """
 
     rows: npt.NDArray[Any]
     spill: npt.NDArray[np.uint8]
-    whole: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

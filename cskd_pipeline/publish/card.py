@@ -28,11 +28,7 @@ _SEAL = re.compile(rb"\n<!-- cskd-pipeline export-labels ([0-9a-f]{16}) -->\n\Z"
 
 
 def write_card(storage: Storage, summary: StoreSummary, *, license: str | None = None) -> bool:
-    """Write the card of a store; return False if somebody wrote or edited the one that is there, which then stays.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """Write the card of a store; return False if somebody wrote or edited the one that is there, which then stays."""
     content = card_text(summary, license=license).encode()
     if storage.create(layout.CARD, content):
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import posixpath
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
 from cskd_pipeline.labels import FieldSpec
-from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import FolderStorage, Storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit
@@ -28,13 +26,7 @@ MEMORY_BYTES = 1 << 30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Copied:
-    """The result of `copy_seeds`.
-
-    Attributes:
-        blocks: blocks copied.
-        bytes: size of their files.
-        present: blocks that were already at the target.
-    """
+    """The result of `copy_seeds`: blocks copied, the bytes of their files, and blocks that were `present` already."""
 
     blocks: int
     bytes: int
@@ -58,7 +50,7 @@ def copy_seeds(
     source's to the byte.
 
     Args:
-        source: the store.
+        source: what to copy from.
         target: an empty place, or a store with the attributes of the copy.
         seeds: complete seeds.
         encodings: which of the store's; all by default.
@@ -70,14 +62,13 @@ def copy_seeds(
         DataError: a seed is incomplete, a file of the source is damaged, or the target holds something else.
         MismatchError: the source lacks an encoding, or the target has other attributes or other labels.
         StoppedError: interrupted; whole blocks are kept.
-        RetryError: a storage refuses.
     """
     require_apart(source.storage, target)
     header = _with_encodings(source, encodings)
-    _require_complete(source, seeds)
     fields = [layout.CROP_CRC, *(source.encodings[name].field for name in header.encodings)]
     wanted = [_commits(source, seed, header, fields) for seed in seeds]
-    rows = dict(zip(seeds, source.each(functools.partial(_rows_of_chunks, source, fields), seeds), strict=True))
+    rows = source.each(lambda seed: {field.name: source.rows_of_chunk(seed, field) for field in fields}, seeds)
+    chunks = dict(zip(seeds, rows, strict=True))
     writer = StoreWriter(target, header, out="OUT")
     there = StoreReader(target)
     todo = [commit for commits in wanted for commit in _missing(there, commits)]
@@ -98,7 +89,7 @@ def copy_seeds(
     def copy(commit: Commit) -> int:
         with lock:
             if commit.seed not in ensured:
-                _ensure_seed(writer, commit.seed, rows[commit.seed])
+                _ensure_seed(writer, commit.seed, chunks[commit.seed])
                 ensured.add(commit.seed)
         writer.copy_block(commit, files(commit))
         return _size(commit)
@@ -154,21 +145,9 @@ def _with_encodings(source: StoreReader, encodings: Collection[str] | None) -> S
     return dataclasses.replace(source.header, encodings=kept)
 
 
-def _require_complete(source: StoreReader, seeds: list[int]) -> None:
-    begun = source.begun()
-    complete = [seed for seed, blocks in begun.items() if len(blocks) == source.header.blocks]
-    for seed in seeds:
-        if seed not in complete:
-            rest = f"export {format_seeds(complete)}" if complete else "choose another store: no seed is complete"
-            raise DataError(
-                f"seed {seed} of {source.path} is incomplete: {len(begun.get(seed, []))} of {source.header.blocks} "
-                f"blocks; run precompute with --seeds {seed} to finish it, or {rest}"
-            )
-
-
 def _commits(source: StoreReader, seed: int, header: StoreHeader, fields: list[FieldSpec]) -> list[Commit]:
     """The commits of a complete seed, as a store with this header has them. All files that they name exist."""
-    commits = source.commits(seed, range(source.header.blocks))
+    commits = source.complete_commits(seed, use="export")
     store = header.digest()
     if store != source.digest:
         folders = {name for field in fields for name in (field.name, layout.spill_group(field))}
@@ -183,10 +162,6 @@ def _commits(source: StoreReader, seed: int, header: StoreHeader, fields: list[F
         ]
     source.require_files(seed, commits)
     return commits
-
-
-def _rows_of_chunks(source: StoreReader, fields: list[FieldSpec], seed: int) -> dict[str, int]:
-    return {field.name: source.rows_of_chunk(seed, field) for field in fields}
 
 
 def _missing(target: StoreReader, wanted: list[Commit]) -> list[Commit]:

@@ -170,7 +170,7 @@ class ObjectStorage:
         return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in prefixes)
 
     def sweep(self) -> None:
-        """Nothing: an object appears whole or not at all."""
+        """See `Storage`; nothing is left half-written, as an object appears whole or not at all."""
 
     def _written(self, name: str, put: Callable[[], Result]) -> Result:
         from obstore.exceptions import GenericError

@@ -1,6 +1,7 @@
 """The label store: a zarr v3 group that holds a teacher's targets and describes what they belong to.
 
-`docs/format.md` is normative. Only this package imports zarr, and it does not import torch.
+`docs/format.md` is normative. Only this package imports zarr, and it does not import torch. Whatever reads or writes a
+store raises `RetryError` where its storage refuses or is out of reach.
 """
 
 from cskd_pipeline.store.check import BadFile, begun_blocks, check_block, check_files, check_tree, rewrite_metadata

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import re
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labels import FieldSpec
@@ -19,14 +18,10 @@ from cskd_pipeline.store.reader import StoreReader
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file that differs from what was committed.
+    """A file that differs from what was committed; `block` or `seed` is None if it belongs to a whole seed or store.
 
-    Attributes:
-        seed, block: the block it belongs to; None if it belongs to a whole seed, or to the store.
-        path: the file.
-        found: what is wrong with it.
-        remedy: "recompute" the block, "rewrite" the file from the store's attributes, or "remove" it by hand, because
-            it does not belong to the store.
+    The remedy is to "recompute" the block, to "rewrite" the file from the store's attributes, or to "remove" it by
+    hand, because it does not belong to the store.
     """
 
     seed: int | None
@@ -45,7 +40,30 @@ def check_files(store: StoreReader) -> Iterator[tuple[int, int, list[BadFile]]]:
 
 def check_block(store: StoreReader, seed: int, block: int) -> list[BadFile]:
     """The bad files of a block: those without the committed crc32c and size, and arrays whose rows do not decode."""
-    return [*_check_block(store, seed, block)]
+    folder = layout.seed_name(seed)
+
+    def bad(name: str, found: object) -> BadFile:
+        return BadFile(seed, block, store.storage.at(f"{folder}/{name}"), str(found))
+
+    name = layout.commit_name(block)
+    try:
+        commit = store.commit(seed, block)
+        if store.storage.read(f"{folder}/{name}", limit=layout.MAX_COMMIT_BYTES) != commit.text():
+            raise DataError("it is not what a writer writes")
+    except (DataError, FileNotFoundError) as error:
+        return [bad(name, error)]
+    files = [bad(name, found) for name in commit.files if (found := _compared(store, commit, name))]
+    if files:
+        return files
+    for field in [*store.encodings, layout.CROP_CRC.name]:
+        try:
+            if field == layout.CROP_CRC.name:
+                store.read_crop_crc(seed, block)
+            else:
+                store.read(seed, block, field)
+        except DataError as error:
+            files.append(bad(field, error))
+    return files
 
 
 def check_tree(store: StoreReader) -> Iterator[BadFile]:
@@ -72,11 +90,7 @@ def check_tree(store: StoreReader) -> Iterator[BadFile]:
 
 
 def rewrite_metadata(store: StoreReader) -> list[str]:
-    """Rewrite missing or damaged metadata; return the paths of what was written.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """Rewrite missing or damaged metadata; return the paths of what was written."""
     written = []
     for name, (_, field) in _metadata(store).items():
         found = None
@@ -135,13 +149,9 @@ def _text(store: StoreReader, kind: _Kind, found: bytes | None) -> bytes:
 def _belongs(store: StoreReader, name: str) -> bool:
     """Whether a writer of this store may have written a file of this name."""
     top, _, rest = name.partition("/")
-    if top in (layout.CLAIMS, layout.WRITERS):
+    if top in (layout.CLAIMS, layout.WRITERS) or layout.may_lie_beside(name):
         return True
-    if layout.may_lie_beside(name):
-        return True
-    if layout.seed_of(top) is None:
-        return False
-    return _belongs_to_seed(store, rest)
+    return layout.seed_of(top) is not None and _belongs_to_seed(store, rest)
 
 
 _NUMBER = re.compile(r"/(\d{1,12})(?:\.json$|/|$)")
@@ -159,44 +169,11 @@ def _belongs_to_seed(store: StoreReader, name: str) -> bool:
     return name in names
 
 
-def _phrase(content: bytes) -> str:
-    facts = file_facts(content)
-    return f"{facts['bytes']:,} bytes of crc32c {facts['crc32c']}"
-
-
-def _check_block(store: StoreReader, seed: int, block: int) -> Iterator[BadFile]:
-    folder = layout.seed_name(seed)
-    name = f"{folder}/{layout.commit_name(block)}"
-    try:
-        commit = store.commit(seed, block)
-        if store.storage.read(name, limit=layout.MAX_COMMIT_BYTES) != commit.text():
-            raise DataError("it is not what a writer writes")
-    except (DataError, FileNotFoundError) as error:
-        yield BadFile(seed, block, store.storage.at(name), str(error))
-        return
-    bad = False
-    for file in commit.files:
-        found = _compared(store, commit, file)
-        if found:
-            bad = True
-            yield BadFile(seed, block, store.storage.at(f"{folder}/{file}"), found)
-    if not bad:
-        readings: dict[str, Callable[[], object]] = {
-            name: functools.partial(store.read, seed, block, name) for name in store.encodings
-        }
-        readings[layout.CROP_CRC.name] = functools.partial(store.read_crop_crc, seed, block)
-        for field, read in readings.items():
-            try:
-                read()
-            except DataError as error:
-                yield BadFile(seed, block, store.storage.at(f"{folder}/{field}"), str(error))
-
-
 def _compared(store: StoreReader, commit: Commit, name: str) -> str | None:
     """What is wrong with a file of a block."""
     path = f"{layout.seed_name(commit.seed)}/{name}"
     facts = commit.files[name]
-    expected = f"{facts['bytes']:,} bytes of crc32c {facts['crc32c']}"
+    expected = _phrase(facts)
     try:
         size = store.storage.size(path)
         if size is not None and size != facts["bytes"]:  # whatever its size, it need not be read
@@ -206,4 +183,9 @@ def _compared(store: StoreReader, commit: Commit, name: str) -> str | None:
         return f"it is missing, committed were {expected}"
     except DataError as error:
         return str(error)
-    return None if file_facts(content) == facts else f"{_phrase(content)}, committed were {expected}"
+    found = file_facts(content)
+    return None if found == facts else f"{_phrase(found)}, committed were {expected}"
+
+
+def _phrase(facts: dict[str, Any]) -> str:
+    return f"{facts['bytes']:,} bytes of crc32c {facts['crc32c']}"

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from cskd_pipeline.errors import CskdError, DataError
 from cskd_pipeline.runtime.process_name import has_ended, process_name, process_of
@@ -48,11 +48,8 @@ class WriterStatus:
     """What a writer reports about itself.
 
     Attributes:
-        name: unique.
-        host: its machine.
         beat: counts heartbeats.
-        crops: crops made so far.
-        seconds: time worked so far.
+        crops, seconds: made and worked so far.
         seeds: the seeds it was asked for, as on the command line.
         unix_time: of the heartbeat, by the writer's clock.
     """
@@ -74,12 +71,7 @@ class WriterStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed block.
-
-    Attributes:
-        seed, block: which block.
-        writer: name of the writer; "" if the claim cannot be read.
-    """
+    """A claimed block, and the name of its writer; "" if the claim cannot be read."""
 
     seed: int
     block: int
@@ -102,12 +94,7 @@ class Claims:
     ) -> None:
         """Start without claims on the store at `storage`.
 
-        Args:
-            storage: the store's storage.
-            name: of this writer, from `process_name`; None makes one.
-            seeds: the seeds it was asked for, shown by `status`.
-            beat_s, expiry_s, hang_s: see `BEAT_S`, `EXPIRY_S`, `HANG_S`.
-            now: a clock, in seconds.
+        `name` is of this writer, from `process_name`; `seeds`, those it was asked for, is what `status` shows.
         """
         self._storage, self._seeds, self._now = storage, seeds, now
         self._beat_s, self._expiry_s, self._hang_s = beat_s, expiry_s, hang_s
@@ -134,7 +121,7 @@ class Claims:
         with contextlib.suppress(CskdError):  # others find out anyway; the error that ended this matters more
             for unit in [*self._held]:
                 self.release(*unit)
-            self._storage.delete(self._writer_name(self.name))
+            self._storage.delete(_writer_file(self.name))
 
     def progress(self, crops: int) -> None:
         """Record that more crops were made."""
@@ -142,19 +129,15 @@ class Claims:
         self._progressed = self._now()
 
     def take(self, seed: int, block: int) -> bool:
-        """Claim the block; return False if another writer, which may be alive, has it.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
+        """Claim the block; return False if another writer, which may be alive, has it."""
         name = _claim_name(seed, block)
         content = json.dumps({"writer": self.name}).encode()
         if not self._storage.create(name, content, durable=False):
-            holder = self._read_claim(name)
+            holder = _holder(self._storage, name)
             if holder is not None and not self.is_dead(holder or name):
                 self._dead.discard((seed, block))  # its holder is not dead after all
                 return False
-            if holder is not None and self._read_claim(name) == holder:  # nobody else was faster
+            if holder is not None and _holder(self._storage, name) == holder:  # nobody else was faster
                 self._storage.delete(name)
             if not self._storage.create(name, content, durable=False):
                 self._dead.discard((seed, block))
@@ -164,38 +147,25 @@ class Claims:
         return True
 
     def confirm(self, seed: int, block: int) -> None:
-        """Raise LostClaimError unless this writer still has its claim on the block.
-
-        Raises:
-            LostClaimError: another writer has it, or nobody.
-            RetryError: the storage refuses.
-        """
-        if (seed, block) not in self._held or self._read_claim(_claim_name(seed, block)) != self.name:
+        """Raise LostClaimError unless this writer still has its claim on the block."""
+        if (seed, block) not in self._held or _holder(self._storage, _claim_name(seed, block)) != self.name:
             self._held.discard((seed, block))
             raise LostClaimError(f"seed {seed} block {block}")
 
     def release(self, seed: int, block: int) -> None:
-        """Release a claim, if it is still this writer's.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
+        """Release a claim, if it is still this writer's."""
         if (seed, block) in self._held:
             self._held.discard((seed, block))
             name = _claim_name(seed, block)
-            if self._read_claim(name) == self.name:
+            if _holder(self._storage, name) == self.name:
                 self._storage.delete(name)
 
     def others(self) -> set[tuple[int, int]]:
-        """The blocks claimed by writers that may be alive, including this one. Liveness is checked once per heartbeat.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
+        """The blocks claimed by writers that may be alive, including this one; checked once per heartbeat."""
         now = self._now()
         if now - self._looked >= self._beat_s:
             self._looked = now
-            signs = self._signs()
+            signs = _signs(self._storage)
             holders = self._holders()
             self._dead = {unit for unit, holder in holders.items() if self.is_dead(holder, signs)}
             taken = {*holders}
@@ -206,18 +176,13 @@ class Claims:
     def is_dead(self, writer: str, signs: Mapping[str, str] | None = None) -> bool:
         """Whether a writer is dead, as far as this one can tell by now.
 
-        Args:
-            writer: its name, or the name of an unreadable claim.
-            signs: versions of all writers' files, if already listed.
-
-        Raises:
-            RetryError: the storage refuses.
+        `writer` is its name, or that of an unreadable claim; `signs` what `_signs` gave, if already listed.
         """
         if writer == self.name:
             return False
         if has_ended(writer):
             return True
-        sign = (self._signs() if signs is None else signs).get(writer)
+        sign = (_signs(self._storage) if signs is None else signs).get(writer)
         if sign is None:
             if not writer.startswith(layout.CLAIMS):
                 return True  # it exited cleanly, or was cleared
@@ -230,27 +195,15 @@ class Claims:
         return now - since >= self._expiry_s
 
     def clear_dead(self) -> None:
-        """Remove the claims and the files of dead writers.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
-        signs = self._signs()
+        """Remove the claims and the files of dead writers."""
+        signs = _signs(self._storage)
         for unit, holder in self._holders().items():
-            if self.is_dead(holder, signs) and (self._read_claim(_claim_name(*unit)) or _claim_name(*unit)) == holder:
-                self._storage.delete(_claim_name(*unit))
+            name = _claim_name(*unit)
+            if self.is_dead(holder, signs) and (_holder(self._storage, name) or name) == holder:
+                self._storage.delete(name)
         for writer in signs:
             if self.is_dead(writer, signs):
-                self._storage.delete(self._writer_name(writer))
-
-    def _signs(self) -> dict[str, str]:
-        """Name of every writer that has not exited cleanly -> version of its file, which every heartbeat changes."""
-        files = self._storage.files(layout.WRITERS)
-        return {
-            file.name.rpartition("/")[2].removesuffix(".json"): file.version
-            for file in files
-            if file.name.endswith(".json")
-        }
+                self._storage.delete(_writer_file(writer))
 
     def _holders(self) -> dict[tuple[int, int], str]:
         """Claimed block -> its writer, or the claim's name if it cannot be read; each claim is read once."""
@@ -260,22 +213,13 @@ class Claims:
             if file.name in known and known[file.name][0] == file.version:
                 writer = known[file.name][1]
             else:
-                found = self._read_claim(file.name)
+                found = _holder(self._storage, file.name)
                 if found is None:
                     continue  # given back meanwhile
                 writer = found or file.name
             self._known[file.name] = (file.version, writer)
             holders[unit] = writer
         return holders
-
-    def _read_claim(self, name: str) -> str | None:
-        """The writer in a claim; "" if it cannot be read, None if there is none."""
-        try:
-            return _writer_of(self._storage.read(name, limit=_MAX_BYTES))
-        except FileNotFoundError:
-            return None
-        except DataError:
-            return ""
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(self._beat_s):
@@ -290,65 +234,46 @@ class Claims:
             self.name, socket.gethostname(), self._beats, self._crops, seconds, self._seeds, time.time()
         )
         content = json.dumps(dataclasses.asdict(status)).encode()
-        self._storage.write(self._writer_name(self.name), content, durable=False)
-
-    @staticmethod
-    def _writer_name(writer: str) -> str:
-        return f"{layout.WRITERS}/{writer}.json"
+        self._storage.write(_writer_file(self.name), content, durable=False)
 
 
 def forget_process(storage: Storage, process: str) -> None:
     """Free what a process that is known to be dead has claimed, at once for everybody: claims go, then its own files.
 
-    Where it lives on after all, nothing is written twice: `Claims.confirm` tells it that its claims are gone.
-
-    Args:
-        storage: the store's.
-        process: as of `this_process`.
-
-    Raises:
-        RetryError: the storage refuses.
+    `process` is as of `this_process`. Where it lives on after all, nothing is written twice: `Claims.confirm` tells it
+    that its claims are gone.
     """
-    for claim in _read_claims(storage):
+    for claim in list_claims(storage):
         if process_of(claim.writer) == process:
             storage.delete(_claim_name(claim.seed, claim.block))
     for writer in list_writers(storage):
         if process_of(writer) == process:
-            storage.delete(f"{layout.WRITERS}/{writer}.json")
+            storage.delete(_writer_file(writer))
 
 
 def list_claims(storage: Storage) -> list[Claim]:
-    """All claims on a store, of live and dead writers.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
-    return [*_read_claims(storage)]
+    """All claims on a store, of live and dead writers."""
+    found = [(unit, _holder(storage, file.name)) for unit, file in _claim_files(storage)]
+    return [Claim(*unit, writer) for unit, writer in found if writer is not None]
 
 
 def list_writers(storage: Storage) -> list[str]:
     """The names of all writers that have not exited cleanly."""
-    names = [file.name.rpartition("/")[2] for file in storage.files(layout.WRITERS)]
-    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return [*_signs(storage)]
 
 
 def read_writer(storage: Storage, writer: str) -> WriterStatus | None:
     """A writer's last report; None if it exited cleanly, or its file cannot be read."""
     try:
-        values: Any = parse_json(storage.read(f"{layout.WRITERS}/{writer}.json", limit=_MAX_BYTES))
-        return WriterStatus(**values)
+        return WriterStatus(**parse_json(storage.read(_writer_file(writer), limit=_MAX_BYTES)))
     except (FileNotFoundError, DataError, ValueError, TypeError):
         return None
 
 
-def _read_claims(storage: Storage) -> Iterator[Claim]:
-    for (seed, block), file in _claim_files(storage):
-        with contextlib.suppress(FileNotFoundError):  # given back meanwhile
-            try:
-                writer = _writer_of(storage.read(file.name, limit=_MAX_BYTES))
-            except DataError:
-                writer = ""
-            yield Claim(seed, block, writer)
+def _signs(storage: Storage) -> dict[str, str]:
+    """Name of every writer that has not exited cleanly -> version of its file, which every heartbeat changes."""
+    files = [file for file in storage.files(layout.WRITERS) if file.name.endswith(".json")]
+    return {file.name.rpartition("/")[2].removesuffix(".json"): file.version for file in files}
 
 
 def _claim_files(storage: Storage) -> Iterator[tuple[tuple[int, int], StoredFile]]:
@@ -362,9 +287,16 @@ def _claim_name(seed: int, block: int) -> str:
     return f"{layout.CLAIMS}/{seed:06d}-{block:06d}.json"
 
 
-def _writer_of(content: bytes) -> str:
+def _writer_file(writer: str) -> str:
+    return f"{layout.WRITERS}/{writer}.json"
+
+
+def _holder(storage: Storage, name: str) -> str | None:
+    """The writer in the claim of this name; "" if it cannot be read, None if there is none (any more)."""
     try:
-        writer = parse_json(content)["writer"]
-        return writer if isinstance(writer, str) and "/" not in writer and len(writer) < 256 else ""
-    except (ValueError, KeyError, TypeError):
+        writer = parse_json(storage.read(name, limit=_MAX_BYTES))["writer"]
+    except FileNotFoundError:
+        return None
+    except (DataError, ValueError, KeyError, TypeError):
         return ""
+    return writer if isinstance(writer, str) and "/" not in writer and len(writer) < 256 else ""

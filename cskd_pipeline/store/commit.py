@@ -82,11 +82,7 @@ class Commit(Record):
 
 
 def committed_blocks(storage: Storage, seed: int, *, blocks: int) -> list[int]:
-    """Which of a seed's `blocks` blocks have a commit file, ascending.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """Which of a seed's `blocks` blocks have a commit file, ascending."""
     files = storage.files(f"{layout.seed_name(seed)}/{layout.COMMITS}")
     found = [layout.block_of(file.name.rpartition("/")[2]) for file in files]
     return sorted(block for block in found if block is not None and block < blocks)

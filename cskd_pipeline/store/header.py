@@ -102,12 +102,8 @@ class StoreHeader(Record):
     def require_same(self, wanted: StoreHeader, *, where: str, remedy: str) -> None:
         """Raise MismatchError, with every differing field and both values, unless `wanted` equals this header.
 
-        What the data is called does not matter where its digest is the same: it may lie elsewhere by now.
-
-        Args:
-            wanted: what was asked for.
-            where: the store's name, for the error.
-            remedy: what to do, for the error.
+        What the data is called does not matter where its digest is the same: it may lie elsewhere by now. The error
+        names the store by `where`.
         """
         ours, theirs = self.to_json(), wanted.to_json()
         if self.data["digest"] == wanted.data["digest"]:

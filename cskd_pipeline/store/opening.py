@@ -21,13 +21,7 @@ def is_store(storage: Storage) -> bool:
 def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
     """Raise DataError unless there is a label store (perhaps without its attributes) or room for a new one.
 
-    Args:
-        storage: where.
-        out: the option that names the place, for the error.
-
-    Raises:
-        DataError: there is something else.
-        RetryError: the storage refuses.
+    `out` is the option that names the place, for the error.
     """
     if is_store(storage) or first_commit(storage) is not None:
         return
@@ -51,14 +45,8 @@ def first_commit(storage: Storage) -> str | None:
 def make_root(storage: Storage, header: StoreHeader, *, out: str) -> StoreHeader:
     """Make the root with these attributes, or find that it is there already; the attributes that it has.
 
-    Args:
-        storage: where.
-        header: the attributes.
-        out: the option that names the place, for the errors.
-
     Raises:
         MismatchError: the store was made with other settings.
-        RetryError: the storage refuses.
     """
     if not is_store(storage):
         commit = first_commit(storage)
@@ -121,7 +109,6 @@ def recover_root(storage: Storage) -> bool:
     Raises:
         DataError: there is nothing, or the attributes cannot be read and no seed has them.
         MismatchError: the store was written by a newer version.
-        RetryError: the storage refuses.
     """
     seeds = [folder for folder in storage.folders() if layout.seed_of(folder) is not None]
     problem: DataError | None = None

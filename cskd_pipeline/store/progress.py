@@ -17,12 +17,7 @@ from cskd_pipeline.store.reader import StoreReader
 class SeedProgress:
     """A seed that is begun, or that an active writer was asked for.
 
-    Attributes:
-        seed: its number.
-        done: committed blocks.
-        claimed: blocks that an active writer has claimed.
-        missing: blocks that are neither.
-        crops: crops in committed blocks.
+    Of its blocks `done` are committed and hold `crops`, `claimed` are an active writer's, and `missing` are neither.
     """
 
     seed: int
@@ -37,9 +32,7 @@ class WriterProgress:
     """A writer that has not exited cleanly.
 
     Attributes:
-        name: unique.
-        host: its machine.
-        seeds: the seeds it was asked for.
+        seeds: those it was asked for, as on the command line.
         crops_s: crops per second since it began.
         silent_s: seconds since its last heartbeat, if its machine's clock and this one's agree.
         at_work: whether that heartbeat is recent.
@@ -99,15 +92,7 @@ class StoreProgress:
 
 
 def progress_of(store: StoreReader, *, now: Callable[[], float] = time.time) -> StoreProgress:
-    """The progress of a store.
-
-    Args:
-        store: the store.
-        now: a clock in seconds since the epoch.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """The progress of a store; `now` is a clock in seconds since the epoch."""
     writers = []
     for name in list_writers(store.storage):
         status = read_writer(store.storage, name)

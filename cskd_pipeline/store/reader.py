@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.labels import FieldSpec, Records, StoredRows
+from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import FolderStorage, Storage, open_storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit, committed_blocks, file_facts
@@ -20,6 +21,7 @@ from cskd_pipeline.store.metadata import chunk_rows, spill_length
 from cskd_pipeline.store.opening import read_header
 from cskd_pipeline.store.shards import decode_into, decode_rows
 
+_SHOWN = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,7 +38,6 @@ class StoreReader:
         Raises:
             DataError: there is no store.
             MismatchError: its format is newer than this release.
-            RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
         self.header = read_header(self.storage)
@@ -80,13 +81,24 @@ class StoreReader:
         The error says how far an incomplete seed is, or names the file that is missing or truncated.
         """
         for seed in seeds:
-            done = self.committed(seed)
-            if len(done) < self.header.blocks:
-                raise DataError(
-                    f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
-                    f"run precompute with --seeds {seed} to finish it, or train on {_phrase(self.complete_seeds())}"
-                )
-            self.require_files(seed, self.commits(seed, done))
+            self.require_files(seed, self.complete_commits(seed))
+
+    def complete_commits(self, seed: int, *, use: str = "train on the complete seeds") -> list[Commit]:
+        """The commits of a complete seed.
+
+        Raises:
+            DataError: it is incomplete, and which others to `use`; or as `commit`.
+        """
+        done = self.committed(seed)
+        if len(done) == self.header.blocks:
+            return self.each(functools.partial(self.commit, seed), done)
+        seeds = self.complete_seeds()
+        others = format_seeds(seeds) if len(seeds) > _SHOWN else ", ".join(map(str, seeds))
+        rest = f"{use} {others}" if seeds else "choose another store: no seed is complete"
+        raise DataError(
+            f"seed {seed} of {self.path} is incomplete: {len(done)} of {self.header.blocks} blocks; "
+            f"run precompute with --seeds {seed} to finish it, or {rest}"
+        )
 
     def require_files(self, seed: int, commits: Iterable[Commit]) -> None:
         """Raise DataError, naming the file, unless all files of these blocks are there at their committed size."""
@@ -95,14 +107,6 @@ class StoreReader:
         for commit in commits:
             for name in commit.files:
                 self._require_size(name, commit, sizes.get(name))
-
-    def commits(self, seed: int, blocks: Iterable[int]) -> list[Commit]:
-        """The commits of some blocks.
-
-        Raises:
-            DataError: as `commit`.
-        """
-        return self.each(functools.partial(self.commit, seed), blocks)
 
     def commit(self, seed: int, block: int) -> Commit:
         """The commit of a block.
@@ -139,42 +143,25 @@ class StoreReader:
                 f"{_REMEDY}"
             )
         for file, most in largest.items():
-            if not 0 <= commit.files[file]["bytes"] <= most:
-                size = commit.files[file]["bytes"]
+            size = commit.files[file]["bytes"]
+            if not 0 <= size <= most:
                 raise DataError(f"{where} says that {file} has {size:,} bytes, at most {most:,} are due; {_REMEDY}")
         return commit
 
-    def read(self, seed: int, block: int, name: str, *, rows: slice | None = None) -> Records:
-        """The records of a committed block in one of its encodings.
-
-        A whole block is compared with its committed checksums; for a part, each chunk with its own.
-
-        Args:
-            seed: the block's seed.
-            block: its number.
-            name: of the encoding.
-            rows: which of the block's crops (a slice without a step); all by default. Whole chunks are read.
+    def read(self, seed: int, block: int, name: str) -> Records:
+        """The records of a committed block in the encoding of this name, its files compared with their checksums.
 
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
-        encoding = self.encodings[name]
+        field = self.encodings[name].field
         commit = self.commit(seed, block)
-        page = self.rows_of_chunk(seed, encoding.field)
-        count = commit.rows[1] - commit.rows[0]
-        begin, end, _ = (rows or slice(None)).indices(count)
-        first = min(begin, count - 1) // page * page
-        last = max(first + page, -(-end // page) * page)
-        stored = StoredRows(
-            self._read(encoding.field, commit, slice(first, last)),
-            self._read_spill(encoding.field, commit) if _spills(encoding.field, commit) else np.empty(0, np.uint8),
-            whole=first == 0 and last >= count,
-        )
+        stored = StoredRows(self._read(field, commit), self._read_spill(field, commit))
+        page, count = self.rows_of_chunk(seed, field), len(self.header.rows(block))
         try:
-            records = encoding.unpack(stored, page=page, count=min(last, count) - first)
+            return self.encodings[name].unpack(stored, page=page, count=count)
         except DataError as error:
-            raise self._damaged(layout.shard_name(encoding.field, block), commit, str(error)) from error
-        return records if rows is None else records.take(np.arange(begin - first, end - first))
+            raise self._damaged(layout.shard_name(field, block), commit, str(error)) from error
 
     def read_crop_crc(self, seed: int, block: int) -> npt.NDArray[np.uint32]:
         """The crop checksums of a committed block, uint32.
@@ -182,10 +169,7 @@ class StoreReader:
         Raises:
             DataError: it is not committed, or a file of it is damaged; names the file.
         """
-        commit = self.commit(seed, block)
-        page = self.rows_of_chunk(seed, layout.CROP_CRC)
-        count = commit.rows[1] - commit.rows[0]
-        return self._read(layout.CROP_CRC, commit, slice(0, -(-count // page) * page))[:count]
+        return self._read(layout.CROP_CRC, self.commit(seed, block))[: len(self.header.rows(block))]
 
     def _files(self, block: int, commit: Commit) -> dict[str, int]:
         """Files that a commit of this block must list -> the most bytes each can have; a spill is two files."""
@@ -198,53 +182,36 @@ class StoreReader:
                 files |= {metadata: layout.MAX_METADATA_BYTES, chunk: layout.MAX_SPILL_BYTES * 2}
         return files
 
-    def _read(self, field: FieldSpec, commit: Commit, rows: slice) -> npt.NDArray[Any]:
-        """Rows of a block's shard, in whole chunks, padding included."""
+    def _read(self, field: FieldSpec, commit: Commit) -> npt.NDArray[Any]:
+        """The rows of a block's shard in whole chunks: the last may hold padding."""
         name = layout.shard_name(field, commit.block)
-        path = f"{layout.seed_name(commit.seed)}/{name}"
-        size = int(commit.files[name]["bytes"])
+        count, block = len(self.header.rows(commit.block)), self.header.block
         chunk = self.rows_of_chunk(commit.seed, field)
-        whole = rows.start == 0 and rows.stop >= commit.rows[1] - commit.rows[0]
+        content = self.read_file(name, commit)
         try:
-            content = self.read_file(name, commit) if whole else b""
-
-            def fetch(ranges: Iterable[tuple[int, int]]) -> list[bytes]:
-                if whole:
-                    return [content[start:stop] for start, stop in ranges]
-                return self.storage.read_ranges(path, [*ranges])
-
-            return decode_rows(
-                fetch, size, rows, block=self.header.block, chunk=chunk, dtype=field.dtype, row_shape=field.row_shape
-            )
-        except FileNotFoundError as error:
-            self._require_size(name, commit, None)
-            raise AssertionError from error
-        except (ValueError, DataError) as error:
-            self._require_size(name, commit, self.storage.size(path))
+            return decode_rows(content, count, block=block, chunk=chunk, dtype=field.dtype, row_shape=field.row_shape)
+        except ValueError as error:
             raise self._damaged(name, commit, str(error)) from error
 
     def _read_spill(self, field: FieldSpec, commit: Commit) -> npt.NDArray[np.uint8]:
+        """uint8, what did not fit a block's rows; mostly empty."""
+        if not _spills(field, commit):
+            return np.empty(0, np.uint8)
         metadata, chunk = layout.spill_names(field, commit.block)
         name = metadata
         try:
-            length = spill_length(self.read_file(name, commit))
+            values = np.empty(spill_length(self.read_file(name, commit)), np.uint8)
             name = chunk
-            values = np.empty(length, np.uint8)
             decode_into(self.read_file(name, commit), values)
             return values
         except ValueError as error:
             raise self._damaged(name, commit, str(error)) from error
 
     def read_file(self, name: str, commit: Commit) -> bytes:
-        """A whole file of a block, equal to what was committed.
-
-        Args:
-            name: below the seed's group.
-            commit: of the block.
+        """The file of a block that is called `name` below the seed's group, equal to what was committed.
 
         Raises:
             DataError: it is damaged or missing; names it.
-            RetryError: the storage refuses.
         """
         path = f"{layout.seed_name(commit.seed)}/{name}"
         expected = commit.files[name]
@@ -267,9 +234,7 @@ class StoreReader:
             raise self._damaged(name, commit, f"{size}, {expected:,} bytes were committed")
 
     def _damaged(self, name: str, commit: Commit, found: str) -> DataError:
-        """The error for a file of a block that differs from what a writer wrote."""
-        where = self.storage.at(f"{layout.seed_name(commit.seed)}/{name}")
-        return damaged(where, found)
+        return damaged(self.storage.at(f"{layout.seed_name(commit.seed)}/{name}"), found)
 
     def rows_of_chunk(self, seed: int, field: FieldSpec) -> int:
         """Rows of a chunk of a seed's array, whose metadata otherwise follows from the header.
@@ -306,7 +271,3 @@ def damaged(where: str, found: str) -> DataError:
 
 def _spills(field: FieldSpec, commit: Commit) -> bool:
     return any(name.startswith(layout.spill_group(field) + "/") for name in commit.files)
-
-
-def _phrase(seeds: list[int]) -> str:
-    return "the complete seeds " + ", ".join(map(str, seeds)) if seeds else "a complete seed (there is none yet)"

@@ -6,7 +6,6 @@ header, and a chunk that holds more or less is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,6 @@ _ENTRY_BYTES, _CRC_BYTES = 16, 4
 _FRAME = b"\x28\xb5\x2f\xfd"
 _SIZE_BYTES = {0: 0, 1: 2, 2: 4, 3: 8}
 _DICTIONARY_BYTES = (0, 1, 2, 4)
-
-Fetch = Callable[[Sequence[tuple[int, int]]], list[bytes]]
-"""Given (start, stop) pairs, the bytes of a file in each range, stop excluded."""
 
 
 def encode_shard(rows: NDArray[Any], *, chunk: int) -> bytes:
@@ -58,22 +54,17 @@ def _encode(values: NDArray[Any], *, shards: tuple[int, ...] | None, chunks: tup
 
 
 def decode_rows(
-    fetch: Fetch, size: int, rows: slice, *, block: int, chunk: int, dtype: str, row_shape: tuple[int, ...]
+    shard: bytes, count: int, *, block: int, chunk: int, dtype: str, row_shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Rows of a shard of `size` bytes; `rows` must cover whole chunks.
+    """The first `count` rows of a shard of `block` rows, and the others of the last chunk that holds any of them.
 
     Raises:
         ValueError: the shard is damaged, or holds chunks of another size.
     """
-    chunks = block // chunk
-    (tail,) = fetch([(max(0, size - chunks * _ENTRY_BYTES - _CRC_BYTES), size)])
-    index = _index(tail, chunks, end=size)
-    chosen = range(rows.start // chunk, -(-rows.stop // chunk))
-    ranges = [(int(index[i, 0]), int(index[i, 0] + index[i, 1])) for i in chosen]
-    values = np.empty((len(chosen), chunk, *row_shape), np.dtype(dtype))
-    for number, content in enumerate(fetch(ranges)):
-        decode_into(content, values[number])
-    return values.reshape(len(chosen) * chunk, *row_shape)
+    values = np.empty((-(-count // chunk), chunk, *row_shape), np.dtype(dtype))
+    for rows, (offset, length) in zip(values, _index(shard, block // chunk).tolist(), strict=False):
+        decode_into(shard[offset : offset + length], rows)
+    return values.reshape(len(values) * chunk, *row_shape)
 
 
 def decode_into(content: bytes, values: NDArray[Any]) -> None:
@@ -91,13 +82,14 @@ def decode_into(content: bytes, values: NDArray[Any]) -> None:
         raise ValueError(str(error)) from error
 
 
-def _index(tail: bytes, chunks: int, *, end: int) -> NDArray[np.uint64]:
+def _index(shard: bytes, chunks: int) -> NDArray[np.uint64]:
     """uint64 [chunks, 2], offset and length of every chunk."""
+    tail = shard[-(chunks * _ENTRY_BYTES + _CRC_BYTES) :]
     table, stored = tail[:-_CRC_BYTES], tail[-_CRC_BYTES:]
     if len(table) != chunks * _ENTRY_BYTES or crc32c(table).to_bytes(4, "little") != stored:
         raise ValueError("the index of its chunks is damaged")
     index = np.frombuffer(table, "<u8").reshape(chunks, 2)
-    room = np.uint64(end - len(tail))
+    room = np.uint64(len(shard) - len(tail))
     if (index[:, 0] > room).any() or (index[:, 1] > room - index[:, 0]).any():
         raise ValueError("the index names chunks that are missing or lie outside")
     return index

@@ -15,12 +15,9 @@ from cskd_pipeline.store.reader import StoreReader
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeedStatus:
-    """How much of a seed is committed.
+    """How much of a seed is committed: blocks, and crops in them.
 
     Attributes:
-        seed: its number.
-        blocks: committed blocks.
-        crops: crops in them.
         bytes: stored bytes by field, including crop checksums and spills.
         fidelity: encoding -> "crops" measured while the seed was made, and means over them (see `Commit`).
     """
@@ -37,8 +34,7 @@ class StoreSummary:
     """What `inspect` shows.
 
     Attributes:
-        path: the store.
-        header: its attributes.
+        header: the store's attributes.
         blocks: blocks of a complete seed.
         seeds: all that have a folder.
         writers: distinct sets of library versions that wrote blocks.
@@ -83,11 +79,7 @@ class StoreSummary:
 
 
 def summarise(store: StoreReader) -> StoreSummary:
-    """The summary of a store, reading commit files only.
-
-    Raises:
-        RetryError: the storage refuses.
-    """
+    """The summary of a store, reading commit files only."""
     seeds, writers = [], []
     unreadable: list[str] = []
     content = hashlib.blake2b(store.digest.encode(), digest_size=16)

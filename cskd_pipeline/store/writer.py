@@ -30,17 +30,13 @@ class StoreWriter:
     """
 
     def __init__(self, location: Path | str | Storage, header: StoreHeader, *, out: str = "--out") -> None:
-        """Create the store at a path or URL, or open it for more seeds.
+        """Create a store with these attributes, or open one that has them for more seeds.
 
-        Args:
-            location: where.
-            header: its attributes; those of a store that is there stay as they are.
-            out: the option that names the place, for the errors.
+        `out` is the option that names the place, for the errors.
 
         Raises:
             DataError: there is something else.
             MismatchError: the store there was made with other settings.
-            RetryError: the storage refuses.
         """
         self.storage = open_storage(location) if isinstance(location, Path | str) else location
         self.encodings = header.decoded_encodings()
@@ -63,11 +59,7 @@ class StoreWriter:
         return self.storage.size(f"{layout.seed_name(seed)}/{layout.commit_name(block)}") is not None
 
     def uncommit(self, seed: int, block: int) -> None:
-        """Delete the block's commit file, so that it no longer exists and is made again.
-
-        Raises:
-            RetryError: the storage refuses.
-        """
+        """Delete the block's commit file, so that it no longer exists and is made again."""
         self.storage.delete(f"{layout.seed_name(seed)}/{layout.commit_name(block)}", durable=True)
 
     def write_block(
@@ -87,8 +79,7 @@ class StoreWriter:
         Leftovers of an interrupted writer are replaced.
 
         Args:
-            seed: the block's seed.
-            block: its number.
+            seed, block: which.
             records: of every encoding, all crops of the block in the order of samples.
             crop_crc: checksums of the crops.
             versions: of the libraries that made the records.
@@ -98,7 +89,6 @@ class StoreWriter:
 
         Raises:
             DataError: a record cannot be represented.
-            RetryError: the storage refuses; the block is then not committed.
         """
         rows = self.header.rows(block)
         assert records.keys() == self.encodings.keys(), "a block has all encodings"
@@ -116,13 +106,8 @@ class StoreWriter:
     def copy_block(self, commit: Commit, files: Iterable[tuple[str, bytes]]) -> None:
         """Write and commit a block made elsewhere, replacing what is there.
 
-        Args:
-            commit: what to commit.
-            files: (name below the seed's group, content) of each of its files, written as they are yielded; if the
-                iterable raises, the block stays uncommitted.
-
-        Raises:
-            RetryError: the storage refuses; the block is then not committed.
+        `files` are (name below the seed's group, content) of each of its files, written as they are yielded; if the
+        iterable raises, the block stays uncommitted.
         """
         if self.is_committed(commit.seed, commit.block):
             self.uncommit(commit.seed, commit.block)
@@ -157,14 +142,9 @@ class StoreWriter:
         self.storage.write(name, commit.text())
 
     def ensure_seed(self, seed: int, rows: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Write the seed's missing or damaged metadata; return the rows of a chunk by field.
+        """Write the seed's missing or damaged metadata, with these rows or the defaults; return its rows by field.
 
-        Args:
-            seed: which.
-            rows: rows of a chunk by field, for metadata written now; the field's default otherwise.
-
-        Raises:
-            RetryError: the storage refuses.
+        Rows are those of a chunk.
         """
         folder = layout.seed_name(seed)
         self._ensure(f"{folder}/{layout.METADATA}", group_text(self.header.to_json()))

@@ -76,14 +76,12 @@ def test_what_was_written_is_read(tmp_path: Path, encodings: Encodings) -> None:
             for name in encodings:
                 found = store.read(seed, block, name)
                 assert len(found) == len(expected[name]) and found.equal(expected[name]).all()
-                some = store.read(seed, block, name, rows=slice(3, 9))
-                assert len(some) == 6 and some.equal(expected[name].take(np.arange(3, 9))).all()
             assert (store.read_crop_crc(seed, block) == crc).all()
     assert (tmp_path / "s.zarr/seed-000000/hard_spill").exists() == ("hard" in encodings)
     assert all(not bad for _, _, bad in check_files(store))
 
 
-def test_a_range_is_read_from_the_pages_that_hold_it(tmp_path: Path) -> None:
+def test_blocks_of_several_pages_are_read(tmp_path: Path) -> None:
     data = {"name": "toy", "split": "train", "samples": 5000, "classes": CLASSES, "digest": "ab12"}
     encoding = HardEncoding(positions=6, classes=CLASSES)
     large = header({"hard": encoding}, data=data, block=4096)
@@ -93,9 +91,8 @@ def test_a_range_is_read_from_the_pages_that_hold_it(tmp_path: Path) -> None:
     writer.write_block(0, 0, {"hard": records}, np.zeros(4096, np.uint32), versions={})
     writer.write_block(0, 1, {"hard": records.take(np.arange(904))}, np.zeros(904, np.uint32), versions={})
     store = StoreReader(tmp_path / "s.zarr")
-    for block, first, last in ((0, 0, 4096), (0, 1000, 1030), (0, 2048, 3072), (0, 4095, 4096), (1, 900, 904)):
-        found = store.read(0, block, "hard", rows=slice(first, last))
-        assert found.equal(records.take(np.arange(first, last))).all()
+    for block, count in ((0, 4096), (1, 904)):
+        assert store.read(0, block, "hard").equal(records.take(np.arange(count))).all()
 
 
 def test_a_seed_of_another_store_or_under_another_name_is_refused(tmp_path: Path) -> None:
@@ -365,13 +362,6 @@ def test_attributes_that_no_store_has_are_refused(tmp_path: Path, change: dict[s
     file.write_text(json.dumps(group))
     with pytest.raises(CskdError, match=r"s\.zarr"):
         StoreReader(tmp_path / "s.zarr")
-
-
-def test_no_crops_are_read_where_none_are_asked_for(tmp_path: Path) -> None:
-    write(tmp_path / "s.zarr", HARD | SOFT, seeds=(0,))
-    for name in ("hard", "soft"):
-        for at in (0, 5, 64):
-            assert len(StoreReader(tmp_path / "s.zarr").read(0, 0, name, rows=slice(at, at))) == 0
 
 
 def committed_files(path: Path) -> list[Path]:

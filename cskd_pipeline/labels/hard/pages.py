@@ -89,22 +89,19 @@ def unpack(stored: StoredRows, *, page: int, row_bytes: int, positions: int, cou
         raise damaged(f"rows of {rows.dtype} {rows.shape}, expected pages of {page} x {row_bytes} for {count} crops")
     pages = rows.reshape(-1, page * row_bytes)
     parts: list[HardRecords] = []
-    spilled = 0 if stored.whole else -1
+    spilled = 0
     for number, first in enumerate(range(0, count, page)):
         records, spilled = _unpack_page(
             pages[number], stored.spill, positions, crops=min(page, count - first), spilled=spilled
         )
         parts.append(records)
-    if stored.whole and spilled != len(stored.spill):
+    if spilled != len(stored.spill):
         raise damaged(f"a spill of {len(stored.spill)} bytes, {spilled} of them used")
     return HardRecords.joined(parts)
 
 
 def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, spilled: int) -> tuple[HardRecords, int]:
-    """The records of a page, and the offset in the spill at which the next page's bytes begin.
-
-    `spilled` is that offset for this page, or -1 if it is not known.
-    """
+    """The records of a page whose spilled bytes begin at `spilled`, and where those of the next page do."""
     if len(content) < 4 * HEADER:
         raise damaged(f"a page of {len(content)} bytes")
     found, entries, changes, flags, offset, length = content[: 4 * HEADER].view("<u4").tolist()
@@ -125,10 +122,9 @@ def _unpack_page(content: Bytes, spill: Bytes, positions: int, *, crops: int, sp
     if bool(flags & SPILLED) != (end > len(room)):
         raise damaged(f"a page with flags {flags} that claims {end} bytes where {len(room)} fit")
     if flags & SPILLED:
-        begins = offset if spilled < 0 else spilled
-        if (offset, length) != (begins, end) or offset + length > len(spill):
+        if (offset, length) != (spilled, end) or offset + length > len(spill):
             raise damaged(
-                f"a page with {length} bytes at {offset} in a spill of {len(spill)}, expected {end} at {begins}"
+                f"a page with {length} bytes at {offset} in a spill of {len(spill)}, expected {end} at {spilled}"
             )
         body, unused, spilled = spill[offset : offset + length], room, offset + length
     elif (offset, length) != (0, 0):
