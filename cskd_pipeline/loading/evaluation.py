@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from cskd_pipeline.crops.finish import Channels
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.loading.making import Slots
 from cskd_pipeline.loading.worker_start import start_method
-from cskd_pipeline.loading.workers import Workers
+from cskd_pipeline.loading.workers import Order, Workers
 from cskd_pipeline.runtime.memory import ReusedMemory
 
 
@@ -59,37 +59,37 @@ class EvaluationSet:
         slots = Slots(batch=self.batch, size=self.size, workers=self.workers)
         memory = ReusedMemory()
         batches = _parts(range(self.rank, len(self.index), self.world), self.batch)
-        orders = [_Order(0, piece) for batch in batches for piece in _parts(batch, slots.crops)]
-        orders = [order._replace(slot=number % len(slots)) for number, order in enumerate(orders)]
+
+        def orders() -> Iterator[Order]:
+            pieces = (piece for batch in batches for piece in _parts(batch, slots.crops))
+            for number, piece in enumerate(pieces):
+                slot = number % len(slots)
+                slots.draws(slot)["sample"][: len(piece)] = piece
+                yield slot, len(piece)
+
         work = _CentreMaker(self.index, self.size, self.crop_pct, slots)
         method = start_method(self.index) if self.workers else None
-        with Workers(work, self.workers, method=method) as workers:
-            made = zip(orders, workers.answers(orders, ahead=slots.ahead), strict=True)
+        with contextlib.closing(Workers(work, self.workers, method=method)) as workers:
+            made = workers.carry_out(orders(), ahead=slots.ahead)
             for batch in batches:
                 pixels = memory.empty((len(batch), 3, self.size, self.size), torch.uint8)
                 for start in range(0, len(batch), slots.crops):
-                    (slot, piece), _ = next(made)
-                    pixels.numpy()[start : start + len(piece)] = slots.pixels(slot)[: len(piece)]
+                    slot, count = next(made)
+                    pixels.numpy()[start : start + count] = slots.pixels(slot)[:count]
                 labels = torch.from_numpy(np.asarray(self.index.labels[np.asarray(batch)], np.int64))
                 yield (pixels.to(self.device).float() / 255 - mean) / std, labels.to(self.device)
 
 
-class _Order(NamedTuple):
-    slot: int
-    samples: range
-
-
 class _CentreMaker:
-    """Carries out orders: the centre crops of these samples into that slot."""
+    """Carries out orders: the centre crops of a slot's samples."""
 
     def __init__(self, index: SampleIndex, size: int, crop_pct: float, slots: Slots) -> None:
         self._index, self._size, self._crop_pct, self._slots = index, size, crop_pct, slots
 
-    def __call__(self, order: _Order) -> None:
-        pixels = self._slots.pixels(order.slot)
-        for row, (sample, image) in enumerate(
-            zip(order.samples, self._index.read_all(list(order.samples)), strict=True)
-        ):
+    def __call__(self, order: Order) -> None:
+        slot, count = order
+        pixels, samples = self._slots.pixels(slot), self._slots.draws(slot)["sample"][:count].tolist()
+        for row, (sample, image) in enumerate(zip(samples, self._index.read_all(samples), strict=True)):
             decoded = self._index.decode(sample, image)
             pixels[row] = evaluation_crop(decoded, size=self._size, crop_pct=self._crop_pct)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -19,11 +17,11 @@ from cskd_pipeline.crops.draws import CROP_DRAW, Draws
 from cskd_pipeline.crops.labels import partner_rows
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
-from cskd_pipeline.loading.making import CropMaker, Order, Slots
+from cskd_pipeline.loading.making import CropMaker, Slots
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.loading.pieces import Piece, pieces
 from cskd_pipeline.loading.worker_start import start_method
-from cskd_pipeline.loading.workers import Workers
+from cskd_pipeline.loading.workers import Order, Workers
 from cskd_pipeline.runtime.memory import ReusedMemory
 
 _DRAWN_AT_ONCE = 4096
@@ -58,12 +56,11 @@ class CropLoader:
             ahead: an image's crops in so many successive batches are made together.
         """
         self.index, self.recipe = index, recipe
-        self._workers, self._ahead = workers, ahead
-        self._augment = augment
+        self._count, self._ahead, self._augment = workers, ahead, augment
         self._start_method = start_method(index) if workers else None
         self._pixels = ReusedMemory(kept=ahead + 2, pinned=pin_memory)
         self._finished = ReusedMemory()
-        self._started: _Started | None = None
+        self._started: tuple[Workers, Slots] | None = None
         self._work: _Work | None = None
 
     def load(self, batches: Iterable[Batch]) -> Iterator[CropBatch]:
@@ -79,25 +76,24 @@ class CropLoader:
         first = next(draws, None)
         if first is None:
             return iter(())
-        started = self._started = self._started or self._start(batch=len(first))
+        if self._started is None or self._started[0].closed:
+            self._started = self._start(batch=len(first))
+        workers, slots = self._started
         self._retire()
-        work = self._work = _Work(itertools.chain([first], draws), started.slots, ahead=self._ahead)
-        made = started.workers.answers(work.orders(), ahead=started.slots.ahead)
-        return work.batches(made, self._begin)
+        work = self._work = _Work(itertools.chain([first], draws), slots, ahead=self._ahead)
+        return work.batches(workers.carry_out(work.orders(), ahead=slots.ahead), self._begin)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the workers. At the latest they end with the process, in order."""
+        """End the workers. At the latest they end with the process."""
         self._retire()
         if self._started is not None:
-            self._started.workers.close()
+            self._started[0].close()
         self._started = None
 
     def _retire(self) -> None:
@@ -105,12 +101,12 @@ class CropLoader:
         if self._work is not None:
             self._work.over = True
 
-    def _start(self, *, batch: int) -> _Started:
-        if self._workers and self._augment:
+    def _start(self, *, batch: int) -> tuple[Workers, Slots]:
+        if self._count and self._augment:
             op_kernels.load()  # once for all workers, where they are forked
-        slots = Slots(batch=batch, size=self.recipe.size, workers=self._workers)
+        slots = Slots(batch=batch, size=self.recipe.size, workers=self._count)
         maker = CropMaker(self.index, self.recipe, slots, augment=self._augment)
-        return _Started(Workers(maker, self._workers, method=self._start_method), slots)
+        return Workers(maker, self._count, method=self._start_method), slots
 
     def _begin(self, draws_B: Draws) -> CropBatch:
         """A batch without its pixels and their checksums."""
@@ -126,12 +122,6 @@ class CropLoader:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Started:
-    workers: Workers[Order, NDArray[np.uint32]]
-    slots: Slots
-
-
 class _Work:
     """One `load`: gives orders, and puts what comes back, in the same order, where it belongs."""
 
@@ -139,7 +129,7 @@ class _Work:
         self._slots = slots
         self.over = False
         self._draws: dict[int, Draws] = {}  # of the batches under way, by number
-        self._ordered: deque[tuple[int, Piece]] = deque()
+        self._ordered: deque[Piece] = deque()
         self._pieces = pieces(self._samples(draws), crops=slots.crops, ahead=ahead)
 
     def _samples(self, draws: Iterator[Draws]) -> Iterator[NDArray[np.int64]]:
@@ -150,15 +140,14 @@ class _Work:
     def orders(self) -> Iterator[Order]:
         """What workers are to do next; each slot is used again only when what was in it has been taken out."""
         for number, piece in enumerate(self._pieces):
+            self._ordered.append(piece)
             slot = number % len(self._slots)
-            self._ordered.append((slot, piece))
             draws_n = self._slots.draws(slot)
-            for batch in np.unique(piece.batch_n).tolist():
-                rows = np.flatnonzero(piece.batch_n == batch)
+            for batch, rows in _by_batch(piece):
                 draws_n[rows] = self._draws[batch][piece.row_n[rows]]
-            yield Order(slot, len(piece.row_n))
+            yield slot, len(piece.row_n)
 
-    def batches(self, made: Iterator[NDArray[np.uint32]], begin: Callable[[Draws], CropBatch]) -> Iterator[CropBatch]:
+    def batches(self, made: Iterator[Order], begin: Callable[[Draws], CropBatch]) -> Iterator[CropBatch]:
         """Whole batches in order."""
         begun: dict[int, CropBatch] = {}
         missing: dict[int, int] = {}
@@ -166,26 +155,32 @@ class _Work:
         while True:
             if self.over:
                 raise RuntimeError("the loader was closed, or loads other batches now")
-            crcs = next(made, None)
-            if crcs is None:
+            done = next(made, None)
+            if done is None:
                 return
-            slot, piece = self._ordered.popleft()
-            for number in np.unique(piece.batch_n).tolist():
+            slot, piece = done[0], self._ordered.popleft()
+            slot_pixels, slot_crcs = self._slots.pixels(slot), self._slots.checksums(slot)
+            for number, rows in _by_batch(piece):
                 if number not in begun:
                     begun[number] = begin(self._draws[number])
                     missing[number] = len(begun[number])
-                rows = np.flatnonzero(piece.batch_n == number)
                 batch = begun[number]
-                pixels, slot_pixels = batch.crops_B3SS.numpy(), self._slots.pixels(slot)
+                pixels = batch.crops_B3SS.numpy()
                 for row in rows.tolist():  # one by one: a selection of all would be a copy in fresh memory
                     pixels[piece.row_n[row]] = slot_pixels[row]
                 if batch.crc_B is not None:
-                    batch.crc_B[piece.row_n[rows]] = crcs[rows]
+                    batch.crc_B[piece.row_n[rows]] = slot_crcs[rows]
                 missing[number] -= len(rows)
             while missing.get(first) == 0:
                 del missing[first], self._draws[first]
                 yield begun.pop(first)
                 first += 1
+
+
+def _by_batch(piece: Piece) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The numbers of the batches that crops of the piece belong to, and which crops of the piece."""
+    for number in np.unique(piece.batch_n).tolist():
+        yield number, np.flatnonzero(piece.batch_n == number)
 
 
 def _drawn(batches: Iterator[Batch], recipe: CropRecipe, index: SampleIndex) -> Iterator[Draws]:

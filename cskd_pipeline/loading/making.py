@@ -6,7 +6,7 @@ import itertools
 import os
 import weakref
 from multiprocessing.heap import Arena
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.crops.render import render_region
 from cskd_pipeline.data import Box, SampleIndex
 from cskd_pipeline.loading.pieces import PIECE
+from cskd_pipeline.loading.workers import MOST_AHEAD, Order
+
+_RECORD = np.dtype([("draw", CROP_DRAW), ("crc", "<u4")])
 
 
 class Slots:
@@ -29,11 +32,11 @@ class Slots:
     def __init__(self, *, batch: int, size: int, workers: int) -> None:
         """Room for the pieces that `workers` are at while batches of `batch` crops of `size` pixels are taken."""
         # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
-        self.ahead = max(2, -(-2 * batch // (PIECE * max(1, workers))))
+        self.ahead = min(MOST_AHEAD, max(2, -(-2 * batch // (PIECE * max(1, workers)))))
         # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
         self._shape = (workers * self.ahead + 1, PIECE, 3, size, size)
         self._pixel_bytes = int(np.prod(self._shape))
-        count = self._pixel_bytes + len(self) * self.crops * CROP_DRAW.itemsize
+        count = self._pixel_bytes + len(self) * self.crops * _RECORD.itemsize
         self._memory: Any = _shared(count) if workers else np.empty(count, np.uint8)
 
     @property
@@ -51,8 +54,17 @@ class Slots:
 
     def draws(self, slot: int) -> Draws:
         """The crops that are wanted there, [crops]."""
-        draws: Draws = self._bytes()[self._pixel_bytes :].view(CROP_DRAW).reshape(self._shape[:2])[slot]
+        draws: Draws = self._records(slot)["draw"]
         return draws
+
+    def checksums(self, slot: int) -> NDArray[np.uint32]:
+        """crc32c of the crops that were made there, [crops]."""
+        checksums: NDArray[np.uint32] = self._records(slot)["crc"]
+        return checksums
+
+    def _records(self, slot: int) -> NDArray[np.void]:
+        records: NDArray[np.void] = self._bytes()[self._pixel_bytes :].view(_RECORD).reshape(self._shape[:2])[slot]
+        return records
 
     def _bytes(self) -> NDArray[np.uint8]:
         return np.frombuffer(getattr(self._memory, "buffer", self._memory), np.uint8)
@@ -73,25 +85,19 @@ def _shared(size: int) -> Arena:
     return arena
 
 
-class Order(NamedTuple):
-    """What a worker is asked for: the first `crops` draws of a slot, those of an image side by side, into that slot."""
-
-    slot: int
-    crops: int
-
-
 class CropMaker:
-    """Carries out orders; answers with uint32 [n], crc32c of the crops' pixels, which are in the slot then.
+    """Carries out orders: the crops of a slot's draws, those of an image side by side, into that slot.
 
-    Where RandAugment is left to others the answer is empty: checksums are those of augmented pixels.
+    With their checksums, unless RandAugment is left to others: checksums are those of augmented pixels.
     """
 
     def __init__(self, index: SampleIndex, recipe: CropRecipe, slots: Slots, *, augment: bool) -> None:
         self._index, self._recipe, self._slots, self._augment = index, recipe, slots, augment
 
-    def __call__(self, order: Order) -> NDArray[np.uint32]:
+    def __call__(self, order: Order) -> None:
         """Make the crops of one piece."""
-        draws_n, pixels = self._slots.draws(order.slot)[: order.crops], self._slots.pixels(order.slot)
+        slot, crops = order
+        draws_n, pixels = self._slots.draws(slot)[:crops], self._slots.pixels(slot)
         samples = draws_n["sample"]
         starts = np.flatnonzero(np.diff(samples, prepend=-1)).tolist()
         encoded = self._index.read_all(samples[starts].tolist())
@@ -100,4 +106,5 @@ class CropMaker:
             parts = self._index.decode_parts(int(samples[start]), boxes, image)
             for row, part in enumerate(parts, start):
                 pixels[row] = render_region(part, draws_n[row], self._recipe, augment=self._augment)
-        return np.array([crop_crc(crop) for crop in pixels[: len(draws_n) if self._augment else 0]], np.uint32)
+        if self._augment:
+            self._slots.checksums(slot)[:crops] = [crop_crc(crop) for crop in pixels[:crops]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import multiprocessing
 import multiprocessing.synchronize
@@ -10,6 +12,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ import pytest
 import torch
 
 from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.checksum import crop_crc
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import SampleIndex, open_split
 from cskd_pipeline.data.decode import Box
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, UsageError
 from cskd_pipeline.loading import CropLoader, EpochOrder, EvaluationSet
+from cskd_pipeline.loading.making import Slots
 from cskd_pipeline.loading.order import Batch
+from cskd_pipeline.loading.workers import Workers
 from cskd_pipeline.replay import Canary, NoTargets, ReplaySource
 
 RECIPE = dataclasses.replace(RECIPES["deit"], size=24, group=16)
@@ -200,6 +206,49 @@ def test_a_killed_worker_is_an_error_at_once(index: SampleIndex) -> None:
         os.kill(worker.pid, signal.SIGBUS)
         with pytest.raises(RetryError, match=f"was killed by signal {signal.SIGBUS:d}.*--workers"):
             list(batches)
+        assert not multiprocessing.active_children()
+        assert len(list(loader.load([crops]))) == 1, "others take its place"
+
+
+def test_after_ctrl_c_the_loader_makes_what_is_asked_for_next(
+    index: SampleIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crops(first: int) -> list[Batch]:
+        parts = [np.arange(start, start + 10) for start in range(first, first + 60, 10)]
+        return [Batch(np.zeros(10, np.int64), part, part) for part in parts]
+
+    def interrupted(*waited_for: object) -> None:
+        raise KeyboardInterrupt
+
+    with CropLoader(index, RECIPES["plain"], workers=0) as here:
+        expected = [batch.checksums() for batch in here.load(crops(50))]
+    with CropLoader(index, RECIPES["plain"], workers=2) as loader:
+        for _ in range(2):
+            early = loader.load(crops(0))
+            next(early)
+            with monkeypatch.context() as patch:
+                patch.setattr("cskd_pipeline.loading.workers.wait", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    next(early)
+            found = [(batch.checksums(), batch.crops_B3SS.numpy()) for batch in loader.load(crops(50))]
+            for crcs, (noted, pixels) in zip(expected, found, strict=True):
+                assert crcs.tolist() == noted.tolist() == [crop_crc(crop) for crop in pixels]
+
+
+def test_large_batches_do_not_fill_the_smallest_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = connection.Pipe
+
+    def small(duplex: bool) -> Any:
+        ends = make(duplex)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(ends[1].fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        return ends
+
+    monkeypatch.setattr(connection, "Pipe", small)
+    with contextlib.closing(Workers(lambda order: None, 1, method=None)) as one:
+        ahead = Slots(batch=1 << 20, size=1, workers=1).ahead
+        orders = [(slot, 64) for slot in range(70_000, 71_000)]
+        assert [*one.carry_out(orders, ahead=ahead)] == orders
 
 
 def test_workers_need_nothing_in_shared_memory_files(index: SampleIndex, monkeypatch: pytest.MonkeyPatch) -> None:
