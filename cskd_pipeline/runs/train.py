@@ -231,10 +231,11 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
     if request.teacher:
         request.require_teacher()
     objective = request.make_objective()
-    with process_group(request.device) as device:
+    with process_group(request.device) as device, contextlib.ExitStack() as at_end:
         watch = progress if rank() == 0 else silent
         if request.out is None:
             folder = on_first_rank(lambda: new_run_folder(f"{request.student}-{objective.name}"))
+            at_end.callback(_remove_if_empty, folder)  # where the run did not come to begin
             watch(f"run folder: {folder}")
         else:
             folder = request.out
@@ -381,6 +382,11 @@ def _evaluation(
         workers=min(4, worker_count(request.workers)),
         batch=256,
     )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @contextlib.contextmanager
