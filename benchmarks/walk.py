@@ -2,8 +2,8 @@
 
     python benchmarks/walk.py train --labels labels.zarr --student deit_s ...
 
-runs the command and prints two numbers: files in which at least one function ran in the main process (any thread, worker
-processes not counted), and files that were loaded.
+runs the command and prints two numbers: files in which at least one function ran in the main process (any thread,
+worker processes not counted), and files that were loaded.
 """
 
 from __future__ import annotations
