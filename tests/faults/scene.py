@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from cskd_pipeline.crops import op_kernels
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 from cskd_pipeline.data import open_split
 from cskd_pipeline.data.shapes import write_shapes
-from cskd_pipeline.labelling.job import PrecomputeJob, compute, precompute
+from cskd_pipeline.labelling.job import PrecomputeJob, precompute
 from cskd_pipeline.labels import HardEncoding, SoftEncoding
 from cskd_pipeline.models.teacher.load import load_teacher
 from cskd_pipeline.store import StoreWriter
@@ -66,9 +67,11 @@ class Scene:
         return PrecomputeJob(open_split(str(self.data), "train"), RECIPE, teacher, ENCODINGS, BLOCK)
 
     def warm_up(self) -> None:
-        """Do all but the writing once, so that forks of this process need not load compiled code first."""
-        for _ in compute(self.job, self.job.header, [(0, 0)], workers=0):
-            pass
+        """Load compiled code once for all forks, without the teacher: OpenMP's threads do not survive a fork."""
+        op_kernels.load()
+        dense_BPC = torch.zeros(2, self.job.teacher.positions, self.job.header.data["classes"])
+        for encoding in self.job.encodings.values():
+            encoding.encode(dense_BPC, dense_BPC.mean(1))
 
     def fill(self, store: Path, rank: int = 0, world: int = 1) -> None:
         """Do what is left to do."""
