@@ -12,13 +12,13 @@ import click
 
 from cskd_pipeline.errors import UsageError
 
-SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 8, 6
+SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 7, 5
 TEACHER = "test_resnet"  # timm's smallest: 373 thousand parameters
 STUDENT_MODEL = "vit_tiny_r_s16_p8_224"  # a ViT on a convolution: a plain one learns nothing in so few steps
 STUDENT = {"patch_size": 4, "embed_dim": 96, "depth": 3, "num_heads": 3}
 CROPS = {"recipe": "plain", "recipe-arg": "scale=[0.5, 1.0]", "size": SIZE}
 SCHEDULE = {
-    "batch-size": 50, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 2, "crop-pct": 1,
+    "batch-size": 40, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 2, "crop-pct": 1,
 }  # fmt: skip
 METHODS = ("supervised", "deit", "cskd")
 
@@ -32,7 +32,7 @@ def demo(ctx: click.Context, out: Path) -> None:
     """Run the whole pipeline on the built-in data set in a few minutes, and compare three students.
 
     Draws the data set, trains a small CNN teacher, stores its labels, verifies them, trains the same small ViT with
-    supervised, deit and cskd from the one store, and prints a table. Run again, it goes on where it stopped.
+    supervised, deit and cskd from the one store, and prints a table. Run again, it continues where it stopped.
     """
     began = time.monotonic()
     if out.exists() and not out.is_dir():

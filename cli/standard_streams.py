@@ -1,7 +1,7 @@
 """Standard input, output and error, whatever the caller made of them.
 
 A closed one is opened on the null device: else the next file to be opened would get its number, and what is meant for
-the terminal be written into it. A line of progress that cannot be written is lost and the work goes on; a result that
+the terminal be written into it. A line of progress that cannot be written is lost and the work continues; a result that
 cannot be written is an error.
 """
 

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cskd_pipeline.record import require_range
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 RATIO_STEPS = 1 << 16
 """r is a multiple of 1/65536: r and 1 - r are then both exact in fp32, and a uint16 names every step but one."""
+
+
+def require_ratio_steps(ratio_steps: int, *, of: str = "the schedule") -> None:
+    """Raise UsageError unless `ratio_steps` is a whole number from 0 to 65536."""
+    require_range(f"ratio_steps (r * {RATIO_STEPS}) of {of}", ratio_steps, low=0, high=RATIO_STEPS, whole=True)
 
 
 def fused(dense: Tensor, global_: Tensor, ratio_steps: int | Tensor) -> Tensor:

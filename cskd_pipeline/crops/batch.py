@@ -16,6 +16,7 @@ from cskd_pipeline.crops.draws import Draws
 from cskd_pipeline.crops.finish import Channels, finish
 from cskd_pipeline.crops.labels import mixed_labels
 from cskd_pipeline.crops.recipe import CropRecipe
+from cskd_pipeline.errors import UsageError
 from cskd_pipeline.runtime.memory import ReusedMemory
 
 
@@ -57,12 +58,17 @@ class CropBatch:
         return finish(crops, self.draws_B, self.partner_rows_B, recipe, mean=mean, std=std, memory=self.memory)
 
     def checksums(self, rows_n: NDArray[np.int64] | None = None) -> NDArray[np.uint32]:
-        """uint32 [n], crc32c of the pixels of these crops, all of them by default."""
+        """uint32 [n], crc32c of the augmented pixels of these crops, all of them by default.
+
+        Raises:
+            UsageError: the crops are not augmented yet.
+        """
         if rows_n is None:
             rows_n = np.arange(len(self))
         if self.crc_B is not None:
             return self.crc_B[rows_n]
-        assert self.augmented, "`on` comes before `checksums`"
+        if not self.augmented:
+            raise UsageError("these crops are not augmented yet; take the checksums of what `on(device, recipe)` gives")
         if not len(rows_n):
             return np.empty(0, np.uint32)
         crops_n3SS = self.crops_B3SS[torch.from_numpy(rows_n).to(self.crops_B3SS.device)].cpu().numpy()

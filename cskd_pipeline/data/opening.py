@@ -27,7 +27,7 @@ def open_split(
 ) -> SampleIndex:
     """The index of one split of what `--data` names, from the cache or built now.
 
-    A cached index is used while the data files are as they were; a damaged or outdated one is built anew.
+    A cached index is used while the data files are as they were; a damaged or outdated one is rebuilt.
 
     Args:
         data: a manifest's name, a manifest file, a folder, a tar pattern, an address (see `resolve_data`), or the

@@ -191,7 +191,8 @@ def work(
         except KeyboardInterrupt:
             settle()
             raise StoppedError(
-                f"stopped; {committed} blocks were committed to {writer.path} in this run; the same command goes on"
+                f"stopped; {committed} blocks were committed to {writer.path} in this run; "
+                "run the same command to continue"
             ) from None
 
 

@@ -232,10 +232,10 @@ class _Tasks:
                 self._stop()
         except KeyboardInterrupt:
             raise StoppedError(
-                f"stopped; what was committed to {self._storage.address} is kept; the same command goes on"
+                f"stopped; what was committed to {self._storage.address} is kept; run the same command to continue"
             ) from None
         except (RayActorError, RpcError, GetTimeoutError) as error:
-            raise RetryError(f"Ray gives no answer ({_first_line(error)}); the same command goes on") from error
+            raise RetryError(f"Ray gives no answer ({_first_line(error)}); run the same command to continue") from error
 
     def _start(self, rank: int) -> None:
         task = self._task.remote(self._work, self._mail, self._plan, rank, torch.get_num_threads())

@@ -97,7 +97,7 @@ class CropLoader:
         self._started = None
 
     def _retire(self) -> None:
-        """Whoever still has the batches of a `load` must not take those of the next."""
+        """An iterator left from an earlier `load` must not receive the batches of the next."""
         if self._work is not None:
             self._work.over = True
 

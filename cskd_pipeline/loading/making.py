@@ -31,7 +31,7 @@ class Slots:
 
     def __init__(self, *, batch: int, size: int, workers: int) -> None:
         """Room for the pieces that `workers` are at while batches of `batch` crops of `size` pixels are taken."""
-        # Whoever takes the batches may be busy for as long as a batch takes to make, and workers shall not wait then.
+        # The consumer may be busy for as long as a batch takes to make; workers must not wait for it.
         self.ahead = min(MOST_AHEAD, max(2, -(-2 * batch // (PIECE * max(1, workers)))))
         # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
         self._shape = (workers * self.ahead + 1, PIECE, 3, size, size)

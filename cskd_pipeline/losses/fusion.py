@@ -6,13 +6,7 @@ from torch import Tensor
 
 from cskd_pipeline.batch import Targets
 from cskd_pipeline.errors import MismatchError
-from cskd_pipeline.ratio import RATIO_STEPS, fused
-from cskd_pipeline.record import require_range
-
-
-def require_ratio_steps(ratio_steps: int, *, of: str = "the schedule") -> None:
-    """Raise UsageError unless `ratio_steps` is a whole number from 0 to 65536."""
-    require_range(f"ratio_steps (r * {RATIO_STEPS}) of {of}", ratio_steps, low=0, high=RATIO_STEPS, whole=True)
+from cskd_pipeline.ratio import fused, require_ratio_steps
 
 
 def fuse(dense_BCHW: Tensor, global_BC: Tensor, *, ratio_steps: int) -> Tensor:

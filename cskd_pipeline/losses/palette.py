@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from cskd_pipeline.batch import SparseTargets
-from cskd_pipeline.losses.fusion import require_ratio_steps
-from cskd_pipeline.ratio import fused
+from cskd_pipeline.ratio import fused, require_ratio_steps
 
 TAIL_POWER = 0.55
 """A, part of store format 1. Tuned on five sets at 7 x 7 positions (docs/decisions/0008): three synthetic ones of 1,000

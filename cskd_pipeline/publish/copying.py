@@ -110,8 +110,8 @@ def copy_seeds(
                 raise
             whole = sum(not finished.cancelled() and finished.exception() is None for finished in copies)
             raise StoppedError(
-                f"stopped; {whole} of {len(todo)} blocks were copied to {target.address} in this run; the same "
-                "command goes on"
+                f"stopped; {whole} of {len(todo)} blocks were copied to {target.address} in this run; run "
+                "the same command to continue"
             ) from None
     return Copied(len(todo), total, blocks - len(todo))
 

@@ -16,7 +16,7 @@ from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.loading.loader import CropLoader
 from cskd_pipeline.loading.order import Batch, EpochOrder
-from cskd_pipeline.losses.fusion import require_ratio_steps
+from cskd_pipeline.ratio import require_ratio_steps
 from cskd_pipeline.runtime.ahead import ahead
 
 

@@ -15,7 +15,7 @@ from cskd_pipeline.crops.batch import CropBatch
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import MismatchError, UsageError
-from cskd_pipeline.losses.fusion import require_ratio_steps
+from cskd_pipeline.ratio import require_ratio_steps
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.decoding import CROP_CRC, SeedTable, table_spec
 from cskd_pipeline.replay.tables import SeedTables

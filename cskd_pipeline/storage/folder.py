@@ -202,7 +202,7 @@ def _link(temporary: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # For a moment the file is empty, and whoever reads it then takes it for damaged.
+        # For a moment the file is empty, and a reader would take it for damaged.
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         temporary.replace(target)
 

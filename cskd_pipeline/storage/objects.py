@@ -242,5 +242,5 @@ def _plain_http() -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the library's message, which goes on for pages."""
+    """The first line of the library's message, which may run to pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":, ")

@@ -12,7 +12,7 @@ class StoredFile(NamedTuple):
     Attributes:
         name: relative to the storage's address.
         size: in bytes.
-        version: another when the file was written anew: its e-tag, or its modification time.
+        version: changes whenever the file is rewritten: its e-tag, or its modification time.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Storage(Protocol):
         """The size of a file in bytes; None where there is none."""
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """The file is `content`, replacing any; whoever reads meanwhile finds the old or the new, whole.
+        """The file is `content`, replacing any; a concurrent reader sees the old or the new, whole.
 
         Args:
             name: of the file.

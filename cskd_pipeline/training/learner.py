@@ -44,7 +44,7 @@ class _Scheduler(Protocol):
 class Learner:
     """A student that learns, one update at a time.
 
-    After `load_state_dict(state_dict())` it goes on exactly as it would have; it holds no other state.
+    `load_state_dict(state_dict())` restores it to the bit; it holds no other state.
     """
 
     def __init__(

@@ -190,7 +190,7 @@ class Run:
             self._save()
             raise StoppedError(
                 f"stopped at epoch {self.position.epoch + 1}, update {self.position.updates_done} of "
-                f"{self.updates_per_epoch}; the same command with --resume goes on from there"
+                f"{self.updates_per_epoch}; run the same command with --resume to continue from there"
             )
 
     def _require_finite(self) -> None:

@@ -1,4 +1,4 @@
-"""A store that was exported is the store: it passes, shows and trains the same, and the same command goes on."""
+"""A store that was exported is the store: it passes, shows and trains the same, and the same command continues."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(FolderStorage, "write", failing_after(21, FolderStorage.write, raising(KeyboardInterrupt())))
         stopped = command(*words)
-    assert stopped.code == 75 and "the same command goes on" in stopped.error and stopped.out == ""
+    assert stopped.code == 75 and "the same command to continue" in stopped.error and stopped.out == ""
     assert not (tmp_path / "out/README.md").exists()
     (tmp_path / "out/README.md").write_text("mine")
     finished = command(*words)

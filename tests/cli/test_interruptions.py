@@ -1,4 +1,4 @@
-"""What goes wrong during the work: what is finished stays, and the same command goes on from there."""
+"""What goes wrong during the work: what is finished stays, and the same command continues from there."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_ctrl_c_keeps_the_committed_blocks_and_the_same_command_goes_on(
         patched.setattr(StoreWriter, "write_block", stopping)
         outcome = command(*words)
     assert outcome.code == 75
-    for text in ("3 blocks were committed", str(tmp_path / "new"), "same command goes on"):
+    for text in ("3 blocks were committed", str(tmp_path / "new"), "same command to continue"):
         assert text in outcome.error
     assert json.loads(command("status", tmp_path / "new", "--json").out)["seeds"][0]["done"] == 3
     again = command(*words)
@@ -294,7 +294,7 @@ def test_termination_stops_precompute_like_ctrl_c(
         patched.setattr(StoreWriter, "write_block", stopping)
         outcome = command(*words)
     assert outcome.code == 75
-    assert "the same command goes on" in outcome.error
+    assert "the same command to continue" in outcome.error
     assert command(*words).code == 0
 
 

@@ -361,3 +361,11 @@ def test_settings_round_trip() -> None:
     assert encoding.field.row_bytes == 32 + 8 * 49
     with pytest.raises(UsageError, match="row_bytes must be at least 24, found 3"):
         HardEncoding(positions=49, classes=1000, row_bytes=3)
+
+
+@pytest.mark.parametrize("ratio_steps", [-1, RATIO_STEPS + 1, 0.5])
+def test_a_ratio_that_is_no_number_of_steps_is_refused(ratio_steps: Any) -> None:
+    encoding = HardEncoding(positions=4, classes=10)
+    dense, global_ = logits("normal", 4, 10, 0)
+    with pytest.raises(UsageError, match=rf"ratio_steps .* found {ratio_steps}"):
+        encoding.tabulate(encoding.encode(dense[None], global_[:1]), ratio_steps=ratio_steps)

@@ -196,6 +196,15 @@ def test_a_broken_image_is_named_and_never_replaced(
         list(loader.load([Batch(np.zeros(1, np.int64), np.array([broken]), np.array([broken]))]))
 
 
+def test_crops_that_are_not_augmented_yet_have_no_checksums(index: SampleIndex) -> None:
+    crops = Batch(np.zeros(2, np.int64), np.arange(2), np.arange(2))
+    with CropLoader(index, RECIPES["deit"], workers=0, augment=False) as loader:
+        (batch,) = loader.load([crops])
+        with pytest.raises(UsageError, match="not augmented yet"):
+            batch.checksums()
+        assert len(batch.on(torch.device("cpu"), RECIPES["deit"]).checksums()) == 2
+
+
 def test_a_killed_worker_is_an_error_at_once(index: SampleIndex) -> None:
     crops = Batch(np.zeros(10, np.int64), np.arange(10), np.arange(10))
     with CropLoader(index, RECIPES["plain"], workers=1, augment=False) as loader:

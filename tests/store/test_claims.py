@@ -120,12 +120,12 @@ def test_a_claim_that_cannot_be_read_is_free_after_a_while(tmp_path: Path, conte
 
 def test_signs_of_life_go_on_while_there_is_progress(tmp_path: Path) -> None:
     storage = FolderStorage(tmp_path)
-    with Claims(storage, seeds="0:3", beat_s=0.01, hang_s=0.3) as writer:
+    with Claims(storage, seeds="0:3", beat_s=0.01, hang_s=1.5) as writer:
         assert writer.take(0, 0)
         until(lambda: (status := read_writer(storage, writer.name)) is not None and status.beat > 3)
         writer.progress(5)
         until(lambda: (status := read_writer(storage, writer.name)) is not None and status.crops == 5)
-        time.sleep(0.5)
+        time.sleep(2)
         first = read_writer(storage, writer.name)
         time.sleep(0.1)
         assert read_writer(storage, writer.name) == first  # it hangs: others shall have its blocks

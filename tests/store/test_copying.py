@@ -106,7 +106,9 @@ def test_an_interruption_leaves_whole_blocks_and_the_same_call_goes_on(
                 copy(source, target)
                 break
             except StoppedError as error:
-                made = re.match(r"stopped; (\d) of \d blocks were copied to .* the same command goes on", str(error))
+                made = re.match(
+                    r"stopped; (\d) of \d blocks were copied to .* run the same command to continue", str(error)
+                )
         store = StoreReader(target)
         assert all(not bad for _, _, bad in check_files(store))
         whole.append(len(store.committed(0) + store.committed(5)))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cskd_pipeline.labels.base import Encoding, FieldSpec, Records, StoredRows
 from cskd_pipeline.labels.hard import pages
 from cskd_pipeline.labels.hard.records import HardRecords
-from cskd_pipeline.ratio import RATIO_STEPS
+from cskd_pipeline.ratio import require_ratio_steps
 from cskd_pipeline.record import require_range
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ class HardEncoding(Encoding):
         return records
 
     def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[np.uint16]:
-        """uint16 [n, 1 + P]: the classes that win at this ratio."""
-        assert isinstance(records, HardRecords) and 0 <= ratio_steps <= RATIO_STEPS
+        """uint16 [n, 1 + P]: the classes that win at this ratio; raises as `require_ratio_steps`."""
+        assert isinstance(records, HardRecords)
+        require_ratio_steps(ratio_steps)
         return records.winners(ratio_steps)
 
     def targets(
