@@ -4,7 +4,7 @@ Whatever reads or writes files raises `RetryError` where the disk or the object 
 """
 
 from cskd_pipeline.data.build import build_index
-from cskd_pipeline.data.decode import Box, decode_rgb
+from cskd_pipeline.data.decode import Box
 from cskd_pipeline.data.manifest import Manifest, Split, load_manifest, manifest_names, read_manifest
 from cskd_pipeline.data.opening import data_source, find_split, is_index, open_index, open_split
 from cskd_pipeline.data.pack import pack
@@ -22,7 +22,6 @@ __all__ = [
     "Split",
     "build_index",
     "data_source",
-    "decode_rgb",
     "evaluation_split",
     "find_split",
     "is_index",

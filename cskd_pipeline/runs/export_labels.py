@@ -95,11 +95,10 @@ def export_labels(
 
 def _complete_seeds(reader: StoreReader, watch: Watch) -> list[int]:
     """All that a store has; says which are left out."""
-    begun, blocks = reader.begun(), reader.header.blocks
-    complete = [seed for seed, done in begun.items() if len(done) == blocks]
+    complete = reader.complete_seeds()
     if not complete:
         raise DataError(f"{reader.path} has no complete seed; `cskd-pipeline precompute` finishes one")
-    for seed, done in begun.items():
-        if len(done) < blocks:
-            watch(f"seed {seed} is left out: it is incomplete, {len(done)} of {blocks} blocks")
+    for seed, done in reader.begun().items():
+        if seed not in complete:
+            watch(f"seed {seed} is left out: it is incomplete, {len(done)} of {reader.header.blocks} blocks")
     return complete

@@ -5,13 +5,11 @@ This package is the project's only door to obstore.
 
 from cskd_pipeline.storage.address import is_address, open_storage
 from cskd_pipeline.storage.folder import FolderStorage
-from cskd_pipeline.storage.objects import ObjectStorage
 from cskd_pipeline.storage.storage import Storage, StoredFile
 from cskd_pipeline.storage.stream import open_stored
 
 __all__ = [
     "FolderStorage",
-    "ObjectStorage",
     "Storage",
     "StoredFile",
     "is_address",
