@@ -21,20 +21,20 @@ from cskd_pipeline.storage.storage import StoredFile
 Result = TypeVar("Result")
 
 HALF_WRITTEN = ".writing"
-"""Where files lie until they are whole; renamed from here. A file's name begins with that of the process."""
+"""Folder in which files are written before they are renamed into place; names start with the writing process's."""
 
 _ABANDONED_S = 86_400.0
-"""Age of a half-written file whose writer cannot be told to have ended: it ran elsewhere, or before a reboot."""
+"""Age at which a half-written file is removed although its writer, on another machine or boot, may be alive."""
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What file systems without hard links answer."""
+"""Error numbers by which file systems say that they have no hard links."""
 
 
 class FolderStorage:
-    """A folder; made when something is first written."""
+    """A folder of a local or network file system; created by the first write."""
 
     def __init__(self, root: Path) -> None:
-        """The folder at `root`, which need not be there."""
+        """Use the folder at `root`, which need not exist yet."""
         self.root = root.absolute()
         self._writer, self._pid = "", 0
 

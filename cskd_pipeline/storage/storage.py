@@ -1,4 +1,4 @@
-"""What the project asks of a place that keeps files."""
+"""The operations on files that a store needs; folders on disk and buckets implement them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class StoredFile(NamedTuple):
-    """A file as a listing shows it.
+    """One entry of a listing.
 
     Attributes:
         name: relative to the storage's address.
@@ -23,61 +23,61 @@ class StoredFile(NamedTuple):
 class Storage(Protocol):
     """A tree of files by name. Names are relative and use "/"; no part is empty, "." or "..".
 
-    All methods raise `RetryError` where the storage refuses or is out of reach. Any number of threads may use one, but
-    a process must not use one that it inherited by a fork.
+    Every method raises `RetryError` when the storage refuses or cannot be reached. Threads may share an instance; a
+    forked process must open its own.
     """
 
     @property
     def address(self) -> str:
-        """What `open_storage` opens it by: an absolute path, or a URL."""
+        """The absolute path or URL that `open_storage` takes."""
 
     def at(self, name: str) -> str:
-        """Path or URL of a file, for people."""
+        """The path or URL of a file, for messages."""
 
     def read(self, name: str, *, limit: int) -> bytes:
-        """The content of a file of at most `limit` bytes.
+        """Read a whole file of at most `limit` bytes.
 
         Raises:
-            FileNotFoundError: there is none.
-            DataError: it is larger, or no plain file.
+            FileNotFoundError: there is no such file.
+            DataError: it is larger, or not a regular file.
         """
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes from each start to before each stop; all lie within the file.
+        """Read the bytes [start, stop) of each range.
 
         Raises:
-            FileNotFoundError: there is none.
-            DataError: it ends before, or is no plain file.
+            FileNotFoundError: there is no such file.
+            DataError: a range reaches beyond its end, or it is not a regular file.
         """
 
     def size(self, name: str) -> int | None:
-        """The size of a file in bytes; None where there is none."""
+        """The size of a file in bytes, or None if it does not exist."""
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """The file is `content`, replacing any; a concurrent reader sees the old or the new, whole.
+        """Write or replace a file atomically: a concurrent reader sees all of the old content or all of the new.
 
         Args:
-            name: of the file.
-            content: all of it.
-            durable: return only when it would survive a loss of power.
+            name: the file.
+            content: its whole content.
+            durable: return only once the file would survive a power failure.
         """
 
     def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
-        """As `write`, but only where there is no such file; whether it was made: of many who try at once, by one."""
+        """Like `write`, but only if the file does not exist. Of concurrent callers exactly one gets True."""
 
     def delete(self, name: str, *, durable: bool = False) -> None:
-        """There is no such file (any more); nor would there be after a loss of power, if `durable`."""
+        """Delete a file if it exists; with `durable`, it stays deleted after a power failure."""
 
     def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
-        """The files below `folder`, in order of their names; none where there is no such folder.
+        """List the files below `folder`, sorted by name; a folder that does not exist has none.
 
         Args:
-            folder: where.
-            deep: at any depth; else only those that lie in `folder` itself.
+            folder: the folder, "" for the root.
+            deep: include subfolders at any depth.
         """
 
     def folders(self, folder: str = "") -> list[str]:
-        """The last names of the folders in `folder`, sorted; none where there is no such folder."""
+        """The names of the folders directly in `folder`, sorted; a folder that does not exist has none."""
 
     def sweep(self) -> None:
-        """Remove what writers that have certainly ended left half-written."""
+        """Remove half-written files of writers that are known to have ended."""
