@@ -16,7 +16,7 @@ _REMEDY = f"free some space or set {CACHE_VARIABLE} to a folder that can be writ
 
 
 def cache_path(*parts: str) -> Path:
-    """The folder `parts` of the cache, which need not be there: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`."""
+    """The folder `parts` of the cache, which need not exist: under `$CSKD_CACHE`, else `~/.cache/cskd-pipeline`."""
     base = os.environ.get(CACHE_VARIABLE)
     return (Path(base).expanduser() if base else Path.home() / ".cache" / "cskd-pipeline").joinpath(*parts)
 
@@ -32,7 +32,7 @@ def cache_folder(*parts: str) -> Path:
 
 
 def put_folder(folder: Path, fill: Callable[[Path], None], *, keep: Callable[[Path], bool]) -> None:
-    """Make `folder` what `fill` writes into a fresh one beside it, in one step: nobody finds a half of it.
+    """Fill a temporary folder by `fill` and rename it to `folder`: no reader finds it half full.
 
     What is there is replaced, unless `keep` accepts it, as when another process was quicker. Processes that have the
     old files open or mapped keep them.
@@ -55,7 +55,7 @@ def put_folder(folder: Path, fill: Callable[[Path], None], *, keep: Callable[[Pa
 
 @contextlib.contextmanager
 def _scratch_beside(folder: Path) -> Iterator[Path]:
-    """A fresh folder on the same file system, removed afterwards unless it was renamed."""
+    """A temporary folder on the same file system, removed afterwards unless it was renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}"
     scratch.mkdir()

@@ -26,7 +26,7 @@ from cskd_pipeline.errors import DataError
 
 # Told apart by content, not by name: ImageNet holds a PNG that is called .JPEG.
 HEADER_BYTES = 16 << 10
-"""From so many bytes of an image `image_size` mostly tells its size."""
+"""This many bytes of an image usually suffice for `image_size`."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _SIMPLE = {"Gray", "444", "422", "420"}
@@ -59,7 +59,7 @@ def decode_rgb(data: bytes, *, name: str) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def bombs_are_errors() -> Iterator[None]:
-    """Makes Pillow refuse an image of suspicious size, and keeps its other warnings quiet.
+    """Have Pillow refuse images of suspicious size, and silence its other warnings.
 
     For a main thread only, round work that may use threads: warning filters belong to the process.
     """

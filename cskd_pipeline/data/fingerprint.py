@@ -1,4 +1,4 @@
-"""Notices that data files were changed, without reading them."""
+"""Detect changed data files without reading them."""
 
 from __future__ import annotations
 

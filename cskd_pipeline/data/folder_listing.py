@@ -16,11 +16,11 @@ from cskd_pipeline.storage.names import native, utf8
 _SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 )
-"""What archivers, network disks and file systems put beside people's folders."""
+"""Folders that archivers, network disks and file systems create."""
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders inside `folder`, sorted; hidden ones and those of systems do not count.
+    """The names of the folders inside `folder`, sorted; hidden folders and those of `SYSTEM_FOLDERS` are left out.
 
     Raises:
         DataError: a name is not UTF-8.

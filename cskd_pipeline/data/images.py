@@ -17,12 +17,12 @@ from cskd_pipeline.storage.durable import reading
 from cskd_pipeline.storage.names import native
 
 REQUESTS = 16
-"""Requests to object storage under way at a time."""
+"""Concurrent requests to object storage."""
 
 _CHANGED = "the data changed after it was indexed: restore it, or index it again"
 _MOST_OPEN = 256
 _GAP, _STRETCH = 32 << 10, 2 << 20
-"""Images that are at most so far apart share a request of up to so many bytes (or of one image)."""
+"""Largest gap in bytes between images that share a request, and largest request in bytes but for a single image."""
 
 
 class Span(NamedTuple):
@@ -49,7 +49,7 @@ class ImageReader(Protocol):
         """
 
     def read_all(self, spans: Sequence[Span]) -> Iterator[bytes]:
-        """As `read` for each, in order; where each takes long to come they come together, and are kept until taken."""
+        """As `read` for each, in order; from object storage they are fetched together and kept until taken."""
 
 
 def image_reader(root: Storage, *, whole: bool = False) -> ImageReader:
@@ -58,7 +58,7 @@ def image_reader(root: Storage, *, whole: bool = False) -> ImageReader:
 
 
 class _LocalFiles:
-    """Reads by `pread`, which moves no file offset: threads, forked and spawned workers disturb nobody.
+    """Reads by `pread`, which moves no file offset, so threads and forked workers can share the files.
 
     Files of many images are opened at their first use in a process and stay open, up to a bound that leaves room for
     others; those beyond it, and files of one image, are opened for every read.
@@ -109,7 +109,7 @@ def _close_all(descriptors: dict[str, int]) -> None:
 
 
 def _may_keep_open() -> int:
-    """How many files a reader keeps open: a quarter of what the process may, which is raised where that can be."""
+    """How many files a reader keeps open: a quarter of the process's limit, after raising that as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * _MOST_OPEN if hard < 0 else min(4 * _MOST_OPEN, hard)
     if 0 <= soft < wanted:
@@ -164,7 +164,7 @@ class Stretch(NamedTuple):
 
 
 def stretches(spans: Sequence[Span]) -> list[Stretch]:
-    """Stretches that hold all these spans, those with the earliest of them first."""
+    """Requests that cover all these spans, ordered by the first span that each serves."""
     found: list[Stretch] = []
     for span in sorted(set(spans)):
         if found:

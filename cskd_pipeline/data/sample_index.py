@@ -207,7 +207,7 @@ def _reopen(folder: Path, expected: str) -> SampleIndex:
 
 
 def write_index(folder: Path, columns: Columns, header: Mapping[str, Any]) -> None:
-    """Put an index into `folder`; an equal index that another process has put there meanwhile is kept.
+    """Put an index into `folder`; an equal index that another process put there meanwhile is kept.
 
     Args:
         folder: where; whatever is there is replaced.

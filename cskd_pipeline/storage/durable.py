@@ -1,4 +1,4 @@
-"""Writing so that a crash, a full disk or a reader at the wrong moment finds the old content or the new, whole."""
+"""Atomic writes: after a crash or a full disk, and to concurrent readers, a file is entirely old or entirely new."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reading(what: Path | str) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """What the operating system says, and how to allow more where it is a limit of its own."""
+    """The operating system's message, with the remedy if one of its limits was reached."""
     text = error.strerror or str(error)
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return text
@@ -55,7 +55,7 @@ def reason(error: OSError) -> str:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The file at `path` is what `write` wrote, on stable storage; on any failure it is what it was before.
+    """Replace the file at `path` by what `write` writes, durably; on any failure it stays as it was.
 
     Args:
         path: file to make or replace; its folder must exist.
@@ -72,7 +72,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextlib.contextmanager
 def half_written(temporary: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> Iterator[Path]:
-    """A file that `write` has filled, on stable storage if `durable`; it is removed unless it gets another name."""
+    """A temporary file filled by `write`, durable if asked; removed unless it is renamed."""
     try:
         with temporary.open("wb") as file:
             write(file)
@@ -86,7 +86,7 @@ def half_written(temporary: Path, write: Callable[[BinaryIO], object], *, durabl
 
 
 def sync(path: Path) -> None:
-    """Put a file's content, or a folder's list of names, on stable storage."""
+    """Flush a file's content, or a folder's entries, to stable storage."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

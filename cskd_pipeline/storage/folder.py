@@ -145,7 +145,7 @@ class FolderStorage:
 
     @contextlib.contextmanager
     def _half_written(self, name: str, content: bytes, *, durable: bool) -> Iterator[Path]:
-        """A file with this content under another name; the folder of `name` is there."""
+        """A temporary file with this content, beside which the folder of `name` exists."""
         target = self._path(name)
         if self._pid != os.getpid():
             self._writer, self._pid = process_name(), os.getpid()
@@ -156,7 +156,7 @@ class FolderStorage:
             yield temporary
 
     def _sync_above(self, name: str) -> None:
-        """Make the names on the way to a file durable."""
+        """Make the folder entries that lead to a file durable."""
         folder = self._path(name).parent
         while True:
             sync(folder)
@@ -168,7 +168,7 @@ class FolderStorage:
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[int, int]]:
-        """Descriptor and size of a plain file."""
+        """Descriptor and size of a regular file."""
         path = self._path(name)
         with reading(self.at(name)):
             try:  # without waiting: a pipe without a writer would block for ever
@@ -185,7 +185,7 @@ class FolderStorage:
 
 
 def _past_stale(read: Callable[[], Result]) -> Result:
-    """What `read` gives, tried again where NFS says that the file was replaced meanwhile."""
+    """Call `read`, and again if NFS reports that the file was replaced meanwhile (ESTALE)."""
     for _ in range(2):
         try:
             return read()
@@ -196,7 +196,7 @@ def _past_stale(read: Callable[[], Result]) -> Result:
 
 
 def _link(temporary: Path, target: Path) -> None:
-    """Give a file its name unless there is one of this name."""
+    """Rename a file into place unless a file of that name exists."""
     try:
         os.link(temporary, target)  # unlike a rename it replaces nothing
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Files as the objects of a bucket: `s3://` (and what speaks its protocol) and `gs://`, through obstore.
+"""Files as the objects of a bucket: `s3://` (and compatible servers) and `gs://`, through obstore.
 
 Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL,
 GOOGLE_APPLICATION_CREDENTIALS, ...) or from the machine's own identity; nothing here takes or prints them.
@@ -71,7 +71,7 @@ class ObjectStorage:
     """The objects below a prefix of a bucket."""
 
     def __init__(self, url: str, client: ObjectStore) -> None:
-        """Objects that `client` reaches, which people know as `url`."""
+        """Use the objects that `client` reaches; `url` is their address in messages."""
         self._url, self._client, self._pid = url, client, os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,13 +124,13 @@ class ObjectStorage:
         return None
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """See `Storage`; an object store answers when the object is safe."""
+        """See `Storage`; always durable: an object store answers once the object is safe."""
         import obstore
 
         self._written(name, lambda: obstore.put(self._client, name, content, use_multipart=False))
 
     def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
-        """See `Storage`. True too where the object is there with this very content: an answer may have been lost."""
+        """See `Storage`. Also True if the object exists with the same content: the first answer may have been lost."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -186,7 +186,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def _errors(self, what: str, name: str, *, passing: type[Exception] | None = None) -> Iterator[None]:
-        """The library's errors as ours, but for `passing` and for what the caller decides on."""
+        """Translate obstore's errors into this project's, except those in `passing`."""
         from obstore.exceptions import (
             AlreadyExistsError,
             BaseError,
@@ -236,11 +236,11 @@ def _seconds(count: float) -> datetime.timedelta:
 
 
 def _plain_http() -> bool:
-    """Whether the environment asks for http://, as for a server on one's own network."""
+    """Whether the environment allows http://, for a server on a private network."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     return endpoint.startswith("http://") or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the library's message, which may run to pages."""
+    """The first line of obstore's message, which may run to pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":, ")

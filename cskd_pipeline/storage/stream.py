@@ -1,4 +1,4 @@
-"""A stored file to read from its beginning on, with jumps: as a file that is open, but by byte ranges."""
+"""A seekable file object over a stored file, read by byte ranges."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LEAST, MOST = 128 << 10, 4 << 20
-"""Bytes of a request after a long jump, and of one of many in a row."""
+"""Bytes of the first request after a long jump, and of the largest of many in a row."""
 
 _NEAR = 1 << 20
-"""A jump over fewer bytes is reading on: skipping them would save less time than a request of its own costs."""
+"""A jump over fewer bytes reads through them: skipping would save less time than another request costs."""
 
 
 def open_stored(storage: Storage, file: StoredFile) -> BinaryIO:
-    """The bytes of `file`. Reading raises what `Storage.read_ranges` does."""
+    """A binary file over the bytes of `file`. Reading raises as `Storage.read_ranges`."""
     return io.BufferedReader(_Ranges(storage, file), buffer_size=MOST)
 
 
