@@ -90,7 +90,7 @@ class CropLoader:
         self.close()
 
     def close(self) -> None:
-        """End the workers. At the latest they end with the process."""
+        """End the workers; without this they end with the process."""
         self._retire()
         if self._started is not None:
             self._started[0].close()
@@ -123,7 +123,7 @@ class CropLoader:
 
 
 class _Work:
-    """One `load`: gives orders, and puts what comes back, in the same order, where it belongs."""
+    """One `load`: sends orders to the workers and assembles the batches from their answers, in order."""
 
     def __init__(self, draws: Iterator[Draws], slots: Slots, *, ahead: int) -> None:
         self._slots = slots
@@ -138,7 +138,7 @@ class _Work:
             yield draws_B["sample"]
 
     def orders(self) -> Iterator[Order]:
-        """What workers are to do next; each slot is used again only when what was in it has been taken out."""
+        """The next orders for the workers; a slot is reused once its crops have been taken out."""
         for number, piece in enumerate(self._pieces):
             self._ordered.append(piece)
             slot = number % len(self._slots)
@@ -184,7 +184,7 @@ def _by_batch(piece: Piece) -> Iterator[tuple[int, NDArray[np.int64]]]:
 
 
 def _drawn(batches: Iterator[Batch], recipe: CropRecipe, index: SampleIndex) -> Iterator[Draws]:
-    """The draws of each batch; drawn for many batches at a time, which costs a tenth."""
+    """The draws of each batch; drawing for many batches at a time costs a tenth."""
     while portion := list(_until(batches, crops=_DRAWN_AT_ONCE)):
         seeds_n, samples_n, partners_n = (np.concatenate(column) for column in zip(*portion, strict=True))
         draws_n = np.empty(len(samples_n), CROP_DRAW)

@@ -30,7 +30,7 @@ class Slots:
     """
 
     def __init__(self, *, batch: int, size: int, workers: int) -> None:
-        """Room for the pieces that `workers` are at while batches of `batch` crops of `size` pixels are taken."""
+        """Slots for the pieces that `workers` make while batches of `batch` crops of `size` pixels are consumed."""
         # The consumer may be busy for as long as a batch takes to make; workers must not wait for it.
         self.ahead = min(MOST_AHEAD, max(2, -(-2 * batch // (PIECE * max(1, workers)))))
         # An order is given before the latest piece is taken out of its slot: one slot more than orders under way.
@@ -41,7 +41,7 @@ class Slots:
 
     @property
     def crops(self) -> int:
-        """Crops that a slot has room for."""
+        """How many crops a slot holds."""
         return self._shape[1]
 
     def __len__(self) -> int:
@@ -53,12 +53,12 @@ class Slots:
         return pixels
 
     def draws(self, slot: int) -> Draws:
-        """The crops that are wanted there, [crops]."""
+        """The crops to make in the slot, [crops]."""
         draws: Draws = self._records(slot)["draw"]
         return draws
 
     def checksums(self, slot: int) -> NDArray[np.uint32]:
-        """crc32c of the crops that were made there, [crops]."""
+        """uint32 [crops], crc32c of the crops made in the slot."""
         checksums: NDArray[np.uint32] = self._records(slot)["crc"]
         return checksums
 

@@ -92,12 +92,12 @@ class EpochOrder:
 
     @property
     def batches(self) -> int:
-        """Full batches per epoch, the same for every epoch; the crops that are left over sit out."""
+        """Full batches per epoch, the same for every epoch; left-over crops are not shown."""
         return self._least_crops() // self.batch
 
     @property
     def ahead(self) -> int:
-        """Among how many successive batches the repeated crops of an image are found, nearly always."""
+        """Number of successive batches that nearly always hold all repeated crops of an image."""
         if self.shuffle == "full" or self.repeats == 1:
             return 1
         return -(-OPEN_GROUPS * self.recipe.group * self.repeats // self.batch) + 1

@@ -57,7 +57,7 @@ def pieces(batches: Iterable[NDArray[np.int64]], *, crops: int, ahead: int = 1) 
 
 
 def _planned(window: deque[_Due]) -> Piece:
-    """What is left to do of the first batch, and the same images' crops in the others."""
+    """The crops still to make for the first batch, with the same images' crops for later ones."""
     first = window[0]
     wanted = first.samples_B[~first.planned_B]
     parts = []
@@ -70,7 +70,7 @@ def _planned(window: deque[_Due]) -> Piece:
 
 
 def _cut(whole: Piece, crops: int) -> Iterator[Piece]:
-    """Parts of at most `crops` crops, which part no image's if that can be."""
+    """Parts of at most `crops` crops; the crops of an image stay together where possible."""
     total = len(whole.samples_n)
     if not total:
         return

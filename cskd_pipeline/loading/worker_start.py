@@ -17,10 +17,10 @@ import threading
 from cskd_pipeline.data import SampleIndex
 
 _IMPORTS = ["cskd_pipeline.loading.making"]
-"""What the server imports."""
+"""Modules that the fork server imports."""
 
 _GRACE_S = 15
-"""How long a worker serves on after SIGTERM: enough for the parent to end an update and write a checkpoint."""
+"""Seconds that a worker keeps working after SIGTERM, so that the parent can end an update and write a checkpoint."""
 
 
 def start_method(index: SampleIndex) -> str | None:

@@ -28,10 +28,10 @@ Order = tuple[int, int]
 """A slot, and the number of crops to make in it. Plain integers: the smallest pipe (4 KiB) holds 128 of them."""
 
 MOST_AHEAD = 128
-"""Orders that a worker may have at a time, so that giving one never waits for a worker that waits to answer."""
+"""Orders that a worker may hold, few enough that sending one never blocks on a worker that is blocked answering."""
 
 _LOOK_S = 5.0
-"""How often an idle worker looks whether its parent is still there."""
+"""Seconds between an idle worker's checks that its parent is alive."""
 
 
 class Workers:
@@ -57,7 +57,7 @@ class Workers:
         return not self._end.alive
 
     def close(self) -> None:
-        """End the processes, whatever they are at. At the latest they end with this one."""
+        """Kill the processes, even at work; without this they end with the parent."""
         self._end()
 
     def carry_out(self, orders: Iterable[Order], *, ahead: int) -> Iterator[Order]:
@@ -165,7 +165,7 @@ def _end(workers: list[_Worker], owner: int) -> None:
 
 
 def _serve(work: Callable[[Order], None], orders: Connection, answers: Connection) -> None:
-    """A worker's life."""
+    """The main loop of a worker."""
     parent = os.getppid()
     leave_signals_to_the_parent()
     torch.set_num_threads(1)
@@ -176,7 +176,7 @@ def _serve(work: Callable[[Order], None], orders: Connection, answers: Connectio
 
 
 def _error(work: Callable[[Order], None], order: Order) -> Exception | None:
-    """What came of the work: None, or what it raised."""
+    """Do the work; return None, or the exception it raised."""
     try:
         work(order)
     except Exception as error:

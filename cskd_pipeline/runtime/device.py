@@ -56,7 +56,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are."""
+    """The device of a module's parameters."""
     return next((value.device for value in module.parameters()), torch.device("cpu"))
 
 

@@ -1,4 +1,4 @@
-"""The number of this process among those that whatever launched it started."""
+"""The rank of this process among those that its launcher started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cskd_pipeline.errors import UsageError
 
 
 class Rank(NamedTuple):
-    """Number of a process, from 0, and of all."""
+    """A process's rank, from 0, and the number of processes."""
 
     rank: int
     world: int

@@ -1,4 +1,4 @@
-"""Memory that is used again: the first touch of a fresh page costs more than writing it."""
+"""Reused memory: the first touch of a fresh page costs more than writing it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ReusedMemory:
     """
 
     def __init__(self, *, kept: int = 3, pinned: bool = False) -> None:
-        """Keeps up to `kept` free blocks, of the latest size; `pinned`: page-locked ones, which torch itself keeps."""
+        """Keep up to `kept` free blocks of the latest size; `pinned`: page-locked ones, which torch itself keeps."""
         self._pinned = pinned
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
 

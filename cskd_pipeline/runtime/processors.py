@@ -1,4 +1,4 @@
-"""How many processes should read images on this machine."""
+"""How many worker processes to use on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one run: which am I, how many are we, and sums over all. Without a group: one process."""
+"""The processes of one run: rank, world size and reductions. Without a process group: one process."""
 
 from __future__ import annotations
 

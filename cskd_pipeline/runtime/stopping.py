@@ -11,7 +11,7 @@ from types import FrameType
 
 
 def never() -> bool:
-    """False: nobody asks to stop."""
+    """False: a stop that never comes."""
     return False
 
 
