@@ -110,7 +110,7 @@ def main() -> None:
        2  wrong usage
        3  bad, missing or damaged data, or a verification that failed
        4  things that do not belong together: store and request, run and settings
-      75  stopped, or storage refused: the same command continues (train: --resume)
+      75  stopped, or storage refused: run it again (train: --resume)
     """
 
 

@@ -80,7 +80,7 @@ class EpochOrder:
             raise UsageError("there is no seed to train on; name at least one")
         if self.repeats < 1 or self.repeats > len(self.seeds):
             raise UsageError(
-                f"--repeats {self.repeats} shows that many seeds in an epoch, {len(self.seeds)} are stored; "
+                f"--repeats {self.repeats} shows that many seeds in an epoch, {len(self.seeds)} are available; "
                 "store more seeds or repeat less"
             )
         if self.batch < 1 or (self.recipe.mixes and self.batch % 2):

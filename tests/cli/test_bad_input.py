@@ -393,7 +393,7 @@ CASES: dict[str, Case] = {
     "epochs: none": case(USAGE, "epochs", "at least 1", "0")(train("--epochs", "0")),
     "epochs: no number": case(USAGE, "--epochs", "'many'", "integer")(train("--epochs", "many")),
     "lr: not positive": case(USAGE, "--lr", "greater than 0", "-1")(train("--lr", "-1")),
-    "repeats: more than seeds": case(USAGE, "--repeats 3", "2 are at hand", "store more seeds")(
+    "repeats: more than seeds": case(USAGE, "--repeats 3", "2 are available", "store more seeds")(
         stored("--repeats", "3")
     ),
     "canary: out of range": case(USAGE, "--canary", "at most 1", "2.0")(stored("--canary", "2")),

@@ -309,7 +309,7 @@ def test_a_preset_arrives_whole(
 def test_a_preset_repeats_augmentation(tmp_path: Path, command: Any, train: list[object], finished_store: Path) -> None:
     outcome = command(*train, "--preset", "cskd-ti", "--labels", finished_store, "--out", tmp_path / "run")
     assert outcome.code == 2
-    assert "--repeats 3 shows that many seeds in an epoch, 2 are at hand" in outcome.error
+    assert "--repeats 3 shows that many seeds in an epoch, 2 are available" in outcome.error
 
 
 def test_another_objective_takes_nothing_from_the_presets(

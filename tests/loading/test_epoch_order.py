@@ -89,7 +89,7 @@ def test_blocks_hold_each_of_their_samples_once_with_its_partner() -> None:
     "changes, message",
     [
         ({"seeds": ()}, "no seed"),
-        ({"repeats": 3}, "--repeats 3 .* 2 are at hand"),
+        ({"repeats": 3}, "--repeats 3 .* 2 are available"),
         ({"batch": 7}, "must be even.*found 7"),
         ({"batch": 66}, "batch of 66 is larger than an epoch of 64 crops"),
     ],
