@@ -95,10 +95,11 @@ def export_labels(
 
 def _complete_seeds(reader: StoreReader, watch: Watch) -> list[int]:
     """All that a store has; says which are left out."""
-    complete = reader.complete_seeds()
+    begun, blocks = reader.begun(), reader.header.blocks
+    complete = [seed for seed, done in begun.items() if len(done) == blocks]
     if not complete:
         raise DataError(f"{reader.path} has no complete seed; `cskd-pipeline precompute` finishes one")
-    for seed, done in reader.begun().items():
-        if seed not in complete:
-            watch(f"seed {seed} is left out: it is incomplete, {len(done)} of {reader.header.blocks} blocks")
+    for seed, done in begun.items():
+        if len(done) < blocks:
+            watch(f"seed {seed} is left out: it is incomplete, {len(done)} of {blocks} blocks")
     return complete

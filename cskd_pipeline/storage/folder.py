@@ -145,7 +145,7 @@ class FolderStorage:
 
     @contextlib.contextmanager
     def _half_written(self, name: str, content: bytes, *, durable: bool) -> Iterator[Path]:
-        """A temporary file with this content, beside which the folder of `name` exists."""
+        """A temporary file with this content, to be renamed to `name`, whose folder is created."""
         target = self._path(name)
         if self._pid != os.getpid():
             self._writer, self._pid = process_name(), os.getpid()
