@@ -387,6 +387,7 @@ def _evaluation(
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
+        folder.parent.rmdir()
 
 
 @contextlib.contextmanager

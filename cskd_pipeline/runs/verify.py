@@ -116,7 +116,7 @@ def verify(
         from cskd_pipeline.labelling.recompute import recompute
 
         crops = request.crops or CROPS
-        progress(f"recomputing about {crops} crops with {job.teacher.spec.model}")
+        progress(f"recomputing about {crops} crops, and those they are mixed with, by {job.teacher.spec.model}")
         again = recompute(job, reader, crops=crops, key=request.key or 0, workers=worker_count(request.workers))
         wrong = [name for name, values in again.fidelity.items() if values.get("agreement", 1) < 1]
         failures += [f"{name} targets are not the argmax of the teacher's logits" for name in wrong]

@@ -55,7 +55,8 @@ class TrainConfig(Settings):
         super().__post_init__()
         if self.warmup_epochs and self.warmup_epochs >= self.epochs:
             raise UsageError(
-                f"{self.warmup_epochs} warm-up epochs leave nothing of {self.epochs} epochs; lower the warm-up"
+                f"{self.warmup_epochs} warm-up epochs leave nothing of {self.epochs}; give fewer --warmup-epochs "
+                "(0 for none), or more --epochs"
             )
 
     def micro_batch(self, ranks: int) -> int:
