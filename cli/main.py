@@ -15,6 +15,7 @@ import click
 import cskd_pipeline
 from cskd_pipeline.errors import CskdError, RetryError, StoppedError, UsageError
 
+from .add_targets import add_targets
 from .demo import demo
 from .eval import evaluate
 from .export import export
@@ -114,5 +115,18 @@ def main() -> None:
     """
 
 
-for command in (precompute, train, evaluate, export, index, status, inspect, verify, repair, export_labels, demo):
+for command in (
+    precompute,
+    train,
+    evaluate,
+    export,
+    index,
+    status,
+    inspect,
+    verify,
+    repair,
+    add_targets,
+    export_labels,
+    demo,
+):
     main.add_command(command)

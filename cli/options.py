@@ -118,7 +118,7 @@ def _option(kind: Kind) -> Callable[[Command], Command]:
     elif kind.metavar == NumberOrAuto.name:
         settings |= {"type": NumberOrAuto()}
     else:
-        settings |= {"type": kind.type if kind.type in (int, float) else str}
+        settings |= {"type": kind.type if kind.type in (int, float) else str, "multiple": kind.repeated}
     return click.option(
         *names,
         cls=GroupedOption,

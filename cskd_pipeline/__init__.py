@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cskd_pipeline.objectives import create_objective as objective
     from cskd_pipeline.progress import Progress
+    from cskd_pipeline.runs.add_targets import AddTargetsRequest, add_targets
     from cskd_pipeline.runs.evaluate import EvaluateRequest, evaluate
     from cskd_pipeline.runs.export import export
     from cskd_pipeline.runs.export_labels import ExportLabelsRequest, export_labels
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddTargetsRequest",
     "EvaluateRequest",
     "ExportLabelsRequest",
     "IndexRequest",
@@ -49,6 +51,7 @@ __all__ = [
     "RepairRequest",
     "TrainRequest",
     "VerifyRequest",
+    "add_targets",
     "evaluate",
     "export",
     "export_labels",
@@ -65,6 +68,7 @@ __all__ = [
 
 
 _HOMES = {
+    "AddTargetsRequest": "runs.add_targets",
     "ExportLabelsRequest": "runs.export_labels",
     "Labels": "runs.open",
     "Progress": "progress",

@@ -29,6 +29,11 @@ class MixedLabels(NamedTuple):
     weight_B: Tensor
     smoothing: float = 0.0
 
+    @property
+    def heavier_B(self) -> Tensor:
+        """int64, the class with the larger weight, the first of equal ones."""
+        return torch.where(self.weight_B >= 0.5, self.first_B, self.second_B)
+
     def probabilities_BC(self, classes: int) -> Tensor:
         """fp32 [B, classes]: each one-hot label smoothed to 1 - eps + eps/C and eps/C, then mixed."""
         off = self.smoothing / classes
@@ -79,6 +84,7 @@ class Targets(NamedTuple):
         logits_global_BC: fp32, g.
         logits_dense_BCHW: fp32, d.
         sparse: soft targets of all positions (p = row * W + column) and of the global output, instead of logits.
+        label_odds_B2: fp32, log p - log (1 - p) of g's probability of the crop's own class and of its mix partner's.
     """
 
     ratio_steps: int
@@ -87,6 +93,7 @@ class Targets(NamedTuple):
     logits_global_BC: Tensor | None = None
     logits_dense_BCHW: Tensor | None = None
     sparse: SparseTargets | None = None
+    label_odds_B2: Tensor | None = None
 
 
 class TrainBatch(NamedTuple):

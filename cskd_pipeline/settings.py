@@ -155,10 +155,15 @@ class Kind:
             self._require(isinstance(value, Mapping | list | tuple), "a mapping of names to values", value)
             return dict(value)
         if self.repeated:
+            if isinstance(value, str | os.PathLike) and not self.choices:
+                value = (value,)
             self._require(isinstance(value, list | tuple | set | frozenset), "a list", value)
-            for item in value:
-                require_choice(self.option, item, self.choices)
-            return tuple(value)
+            if self.choices:
+                for item in value:
+                    require_choice(self.option, item, self.choices)
+                return tuple(value)
+            self._require(all(isinstance(item, str | os.PathLike) for item in value), "a list of texts", value)
+            return tuple(map(os.fspath, value))
         if self.choices:
             require_choice(self.option, value, self.choices)
             return value

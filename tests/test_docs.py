@@ -11,7 +11,6 @@ import pytest
 from cskd_pipeline_cli.main import main
 
 from cskd_pipeline.errors import CskdError
-from cskd_pipeline.objectives import OBJECTIVES
 from cskd_pipeline.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -78,8 +77,3 @@ def test_the_layers_of_the_page_are_those_that_are_checked() -> None:
     listed = re.search(r"```\ncli\n(.*?)```", page, re.DOTALL)
     assert listed is not None
     assert listed[1].split("\n")[:-1] == CONTRACTS["Imports point down the list, along the data"]["layers"]
-
-
-def test_every_objective_is_kept_apart_from_the_others() -> None:
-    apart = set(CONTRACTS["Objectives do not know one another"]["modules"])
-    assert apart == {objective.__module__ for objective in OBJECTIVES.values()}

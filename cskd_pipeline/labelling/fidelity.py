@@ -21,6 +21,7 @@ def measure(
     records: Mapping[str, Records],
     dense_BPC: Tensor,
     global_BC: Tensor,
+    labels_B2: Tensor | None = None,
     *,
     grid: tuple[int, int],
 ) -> Fidelity:
@@ -29,17 +30,18 @@ def measure(
     "agreement" is the share of hard targets, over all positions and `RATIOS`, that equal the argmax over all classes
     of the uncompressed logits; anything but 1 is a bug. "kl_dense" and "kl_global" are KL(teacher || decoded) in nats,
     at a position and of the global output. "kept_dense" and "kept_global" are the probability mass of the classes
-    that are stored by name.
+    that are stored by name. "probability" is the mean absolute error of the true classes' probabilities.
     """
     found: Fidelity = {}
     for name, encoding in encodings.items():
         stored = encoding.pack(records[name], page=len(dense_BPC))
         again = encoding.unpack(stored, page=len(dense_BPC), count=len(dense_BPC))
-        means = (
-            _agreement(encoding, again, dense_BPC, global_BC, grid)
-            if "soft" not in encoding.gives
-            else _divergence(encoding, again, dense_BPC, global_BC, grid)
-        )
+        if "soft" in encoding.gives:
+            means = _divergence(encoding, again, dense_BPC, global_BC, grid)
+        elif "hard" in encoding.gives:
+            means = _agreement(encoding, again, dense_BPC, global_BC, grid)
+        else:
+            means = _probability(encoding, again, global_BC, labels_B2, grid)
         found[name] = {"crops": len(dense_BPC), **means}
     return found
 
@@ -57,6 +59,16 @@ def _agreement(
         agreed += [targets.hard_dense_BHW == truth_BHW, (targets.hard_global_B == global_BC.argmax(1))[:, None]]
     same = torch.cat([part.flatten() for part in agreed])
     return {"agreement": float(same.double().mean())}
+
+
+def _probability(
+    encoding: Encoding, records: Records, global_BC: Tensor, labels_B2: Tensor | None, grid: tuple[int, int]
+) -> dict[str, float]:
+    entries = encoding.tabulate(records, ratio_steps=0)
+    odds_B2 = encoding.targets(entries, grid=grid, ratio_steps=0, device=global_BC.device).label_odds_B2
+    assert odds_B2 is not None and labels_B2 is not None
+    truth_B2 = global_BC.double().softmax(1).gather(1, labels_B2)
+    return {"probability": float((odds_B2.double().sigmoid() - truth_B2).abs().mean())}
 
 
 def _divergence(

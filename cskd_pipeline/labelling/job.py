@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +28,9 @@ from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runtime.ahead import ahead
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
+
+Answer = tuple[Tensor, Tensor, Tensor]
+"""Dense logits fp32 [B, P, C], global logits fp32 [B, C] and true classes int64 [B, 2]: the arguments of `encode`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -238,19 +242,25 @@ def compute(
     return _blocks(job, header, labelled, loader, advance)
 
 
-def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, tuple[Tensor, Tensor]]]:
-    """Crops with their dense and global logits."""
-    spec = job.teacher.spec
+def answer(job: PrecomputeJob, crops: CropBatch) -> Answer:
+    """What the teacher says about crops, with their true classes: what encodings are made of."""
+    spec, device = job.teacher.spec, job.teacher.device
+    logits = job.teacher(crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device))
+    labels = crops.labels(job.recipe, device=device)
+    return (*logits, torch.stack([labels.first_B, labels.second_B], 1))
+
+
+def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, Answer]]:
+    """Crops with what the teacher says about them."""
     for rendered in batches:
         crops = rendered.on(job.teacher.device, job.recipe)
-        pixels = crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-        yield crops, job.teacher(pixels)
+        yield crops, answer(job, crops)
 
 
 def _blocks(
     job: PrecomputeJob,
     header: StoreHeader,
-    labelled: Generator[tuple[CropBatch, tuple[Tensor, Tensor]]],
+    labelled: Generator[tuple[CropBatch, Answer]],
     loader: CropLoader,
     advance: Callable[[int], object],
 ) -> Iterator[Block]:
@@ -259,11 +269,11 @@ def _blocks(
     checksums: list[NDArray[np.uint32]] = []
     fidelity: Fidelity = {}
     with loader, contextlib.closing(labelled):
-        for crops, logits in labelled:
+        for crops, said in labelled:
             seed = int(crops.draws_B["seed"][0])
             block = int(crops.draws_B["sample"][0]) // header.block
-            parts.append({name: encoding.encode(*logits) for name, encoding in job.encodings.items()})
-            fidelity = fidelity or measure(job.encodings, parts[0], *logits, grid=job.teacher.grid)
+            parts.append({name: encoding.encode(*said) for name, encoding in job.encodings.items()})
+            fidelity = fidelity or measure(job.encodings, parts[0], *said, grid=job.teacher.grid)
             samples.append(crops.draws_B["sample"])
             checksums.append(crops.checksums())
             advance(len(crops))

@@ -9,7 +9,7 @@ import numpy as np
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labelling.fidelity import measure
-from cskd_pipeline.labelling.job import PrecomputeJob
+from cskd_pipeline.labelling.job import PrecomputeJob, answer
 from cskd_pipeline.labelling.units import Unit
 from cskd_pipeline.loading import CropLoader, block_batches
 from cskd_pipeline.loading.order import order_key, permutation, sample_batches
@@ -73,7 +73,6 @@ def _recompute(
     chunk = job.teacher.spec.chunk
     chosen = [units[i] for i in permutation(order_key(key, 0), 0, len(units))[: max(1, -(-crops // chunk))]]
     per_unit = -(-crops // len(chosen))
-    spec = job.teacher.spec
     checked, differences, fidelities = 0, [], []
     for number, (seed, block) in enumerate(chosen):
         rows = header.rows(block)
@@ -85,16 +84,15 @@ def _recompute(
         wanted = sample_batches(job.recipe, seed, samples, total=header.samples, batch=chunk)
         for crops_batch in loader.load(wanted):
             at = crops_batch.draws_B["sample"] - rows.start
-            pixels = crops_batch.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device)
-            logits = job.teacher(pixels)
+            said = answer(job, crops_batch)
             kept = {name: records.take(at) for name, records in stored.items()}
-            fidelities.append(measure(store.encodings, kept, *logits, grid=header.grid))
+            fidelities.append(measure(store.encodings, kept, *said, grid=header.grid))
             crc = crops_batch.checksums()
             for row in np.flatnonzero(crc != stored_crc[at]).tolist():
                 found = f"checksum {crc[row]:08x}, stored {stored_crc[at[row]]:08x}"
                 differences.append(Difference(seed, int(at[row]) + rows.start, "pixels", found))
             for name, encoding in store.encodings.items():
-                for row in np.flatnonzero(~encoding.encode(*logits).equal(kept[name])).tolist():
+                for row in np.flatnonzero(~encoding.encode(*said).equal(kept[name])).tolist():
                     found = f"the teacher's labels differ from the stored ones ({name})"
                     differences.append(Difference(seed, int(at[row]) + rows.start, "targets", found))
             checked += len(crops_batch)
@@ -110,11 +108,9 @@ def _fidelity_differences(job: PrecomputeJob, store: StoreReader, unit: Unit, lo
     rows = store.header.rows(block)
     sample = next(block_batches(job.recipe, seed, rows, total=store.header.samples, batch=job.teacher.spec.chunk))
     crops = next(loader.load([sample]))
-    spec = job.teacher.spec
-    logits = job.teacher(crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=job.teacher.device))
     at = crops.draws_B["sample"] - rows.start
     kept = {name: store.read(seed, block, name).take(at) for name in store.encodings}
-    found = measure(store.encodings, kept, *logits, grid=store.header.grid)
+    found = measure(store.encodings, kept, *answer(job, crops), grid=store.header.grid)
     return [
         Difference(seed, rows.start, "fidelity", f"{name} {key} {value:.6g}, noted was {noted.get(name, {}).get(key)}")
         for name, values in found.items()

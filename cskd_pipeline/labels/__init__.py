@@ -5,6 +5,7 @@ from cskd_pipeline.labels.by_name import ENCODINGS, encoding_from_json, encoding
 from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.hard import HardEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
+from cskd_pipeline.labels.truth import TruthEncoding
 
 __all__ = [
     "ENCODINGS",
@@ -15,6 +16,7 @@ __all__ = [
     "Records",
     "SoftEncoding",
     "StoredRows",
+    "TruthEncoding",
     "encoding_from_json",
     "encodings_from_json",
     "encodings_to_json",

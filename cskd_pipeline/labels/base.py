@@ -114,7 +114,7 @@ class Encoding(Record, abc.ABC):
     """C."""
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]]
-    """The kinds of targets it decodes to: a subset of {"hard", "soft"}."""
+    """The kinds of targets it decodes to: a subset of {"hard", "soft", "truth"}."""
     follows_ratio: ClassVar[bool]
     """Whether the table of a seed depends on the schedule's ratio."""
 
@@ -133,8 +133,10 @@ class Encoding(Record, abc.ABC):
         return {"name": self.name, **super().to_json()}
 
     @abc.abstractmethod
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> Records:
-        """The records of fp32 logits on any device. A crop's record depends on its own logits alone.
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> Records:
+        """The records of fp32 logits on any device. A crop's record depends on what is said of this crop alone.
+
+        `labels_B2` are the true classes, int64: the crop's own and its mix partner's.
 
         Raises:
             DataError: a logit is not finite, or the encoding cannot represent it.

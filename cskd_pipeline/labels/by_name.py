@@ -11,9 +11,10 @@ from cskd_pipeline.labels.base import Encoding
 from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.hard import HardEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
+from cskd_pipeline.labels.truth import TruthEncoding
 
 ENCODINGS: Mapping[str, type[Encoding]] = MappingProxyType(
-    {"hard": HardEncoding, "soft": SoftEncoding, "full": FullEncoding}
+    {encoding.name: encoding for encoding in (HardEncoding, SoftEncoding, FullEncoding, TruthEncoding)}
 )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.errors import DataError
-from cskd_pipeline.labels.base import Encoding, FieldSpec, FixedRows, Records, StoredRows
+from cskd_pipeline.labels.base import FieldSpec, FixedRows
+from cskd_pipeline.labels.rows import RowEncoding
 from cskd_pipeline.record import require_choice, require_range
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FullEncoding(Encoding):
+class FullEncoding(RowEncoding):
     """An entry per crop: row 0 holds the global logits, row 1 + p those of position p, in one float dtype.
 
     Attributes:
@@ -47,12 +48,7 @@ class FullEncoding(Encoding):
         """Field `full`, [P + 1, C]."""
         return FieldSpec("full", "<f2" if self.dtype == "float16" else "<f4", (self.positions + 1, self.classes))
 
-    @property
-    def table(self) -> FieldSpec:
-        """The stored rows themselves."""
-        return self.field
-
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> FixedRows:
         """Rows [B, P + 1, C]."""
         import torch
 
@@ -65,27 +61,6 @@ class FullEncoding(Encoding):
                 "check the teacher's weights, or use fp32 for its forward pass and for the encoding"
             )
         return FixedRows(stored.cpu().numpy().astype(self.field.dtype, copy=False))
-
-    def pack(self, records: Records, *, page: int) -> StoredRows:
-        """The rows as they are."""
-        assert isinstance(records, FixedRows)
-        return StoredRows(records.rows, np.empty(0, np.uint8))
-
-    def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
-        """The rows, all finite."""
-        rows, field = stored.rows, self.field
-        if rows.dtype != np.dtype(field.dtype) or rows.shape[1:] != field.row_shape or len(rows) < count:
-            raise DataError(
-                f"rows of {rows.dtype} {rows.shape}, expected at least {count} of {field.dtype} {field.row_shape}"
-            )
-        if not np.isfinite(rows[:count]).all():
-            raise DataError("a `full` row holds a value that is not finite: the store is damaged; run verify")
-        return FixedRows(rows[:count])
-
-    def tabulate(self, records: Records, *, ratio_steps: int) -> npt.NDArray[Any]:
-        """The rows as they are."""
-        assert isinstance(records, FixedRows)
-        return records.rows
 
     def targets(
         self, entries_B: npt.NDArray[Any], *, grid: tuple[int, int], ratio_steps: int, device: torch.device

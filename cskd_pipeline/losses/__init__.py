@@ -6,18 +6,37 @@ from cskd_pipeline.losses.distillation import (
     soft_dense,
     soft_global,
     soft_target_cross_entropy,
+    tempered_divergence,
 )
 from cskd_pipeline.losses.fidelity import soft_fidelity
 from cskd_pipeline.losses.fusion import fuse, harden
-from cskd_pipeline.losses.normalized import normalized, sparse_normalized
+from cskd_pipeline.losses.logits import (
+    decoupled,
+    normalized,
+    standardised,
+    transformed,
+    uncorrelated_batch,
+    uncorrelated_classes,
+    with_label_odds,
+)
 from cskd_pipeline.losses.palette import densify, global_on_palette, on_palette
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
-from cskd_pipeline.losses.terms import dense_term, global_term, require_head, require_targets, truth_term
+from cskd_pipeline.losses.terms import (
+    dense_term,
+    global_logits,
+    global_term,
+    require_head,
+    require_targets,
+    truth_of_all_heads,
+    truth_term,
+)
 
 __all__ = [
+    "decoupled",
     "dense_term",
     "densify",
     "fuse",
+    "global_logits",
     "global_on_palette",
     "global_term",
     "hard_dense",
@@ -33,6 +52,12 @@ __all__ = [
     "soft_target_cross_entropy",
     "sparse_dense",
     "sparse_global",
-    "sparse_normalized",
+    "standardised",
+    "tempered_divergence",
+    "transformed",
+    "truth_of_all_heads",
     "truth_term",
+    "uncorrelated_batch",
+    "uncorrelated_classes",
+    "with_label_odds",
 ]

@@ -26,7 +26,7 @@ def soft_global(dist_BC: Tensor, global_BC: Tensor, *, temperature: float) -> Te
     The paper's equation has no divisor. Its code divides the sum over the batch by B*C, and the published results
     include that divisor.
     """
-    return _tempered_divergence(dist_BC, global_BC, temperature=temperature) / dist_BC.shape[1]
+    return tempered_divergence(dist_BC, global_BC, temperature=temperature) / dist_BC.shape[1]
 
 
 def hard_dense(dense_BCHW: Tensor, classes_BHW: Tensor) -> Tensor:
@@ -39,11 +39,13 @@ def soft_dense(dense_BCHW: Tensor, fused_BCHW: Tensor, *, temperature: float) ->
 
     The official code divides the sum by B alone, so this term weighs H*W times its mean over positions.
     """
-    return _tempered_divergence(dense_BCHW, fused_BCHW, temperature=temperature).sum((1, 2))
+    return tempered_divergence(dense_BCHW, fused_BCHW, temperature=temperature).sum((1, 2))
 
 
-def _tempered_divergence(student_BCX: Tensor, teacher_BCX: Tensor, *, temperature: float) -> Tensor:
-    """T^2 * KL(softmax(teacher/T) || softmax(student/T)) over axis 1, fp32 [B, ...] without that axis.
+def tempered_divergence(student_BCX: Tensor, teacher_BCX: Tensor, *, temperature: float) -> Tensor:
+    """T^2 * KL(softmax(teacher/T) || softmax(student/T)), summed over axis 1, fp32 [B, ...] without that axis.
+
+    Knowledge distillation as Hinton et al. have it (arXiv 1503.02531).
 
     Teacher logits may be minus infinity: probability zero, which adds nothing.
     """

@@ -17,6 +17,7 @@ from cskd_pipeline.losses.distillation import (
     soft_target_cross_entropy,
 )
 from cskd_pipeline.losses.fusion import fuse, harden
+from cskd_pipeline.losses.palette import densify, global_on_palette
 from cskd_pipeline.losses.sparse import sparse_dense, sparse_global
 
 
@@ -24,6 +25,33 @@ def truth_term(output: StudentOutput, labels: MixedLabels) -> Tensor:
     """CE(z_cls, y) against the true labels, mixed and smoothed, fp32 [B]; errors as `require_head`."""
     cls_BC = require_head(output, "cls_BC")
     return soft_target_cross_entropy(cls_BC, labels.probabilities_BC(cls_BC.shape[1]))
+
+
+def truth_of_all_heads(output: StudentOutput, labels: MixedLabels) -> Tensor:
+    """CE(z_cls, y), or the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads, fp32 [B].
+
+    Training both heads gives every parameter a gradient and makes the two-head accuracy meaningful.
+    """
+    loss_B = truth_term(output, labels)
+    if output.dist_BC is None:
+        return loss_B
+    probabilities_BC = labels.probabilities_BC(output.dist_BC.shape[1])
+    return (loss_B + soft_target_cross_entropy(output.dist_BC, probabilities_BC)) / 2
+
+
+def global_logits(targets: Targets) -> Tensor:
+    """g, or logarithms of its probabilities from sparse targets, fp32 [B, C].
+
+    Sparse targets are written out: this is one distribution per example, as large as the student's own logits.
+
+    Raises:
+        MismatchError: the targets hold neither.
+    """
+    if targets.logits_global_BC is not None:
+        return targets.logits_global_BC
+    if targets.sparse is not None:
+        return densify(global_on_palette(targets.sparse), classes=targets.sparse.classes)[:, :, 0].float()
+    raise _no_soft_targets()
 
 
 def global_term(output: StudentOutput, targets: Targets, *, mode: str, temperature: float) -> Tensor:

@@ -8,14 +8,19 @@ from typing import Any
 
 from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.objectives.deit import Deit
+from cskd_pipeline.objectives.dist import Dist
+from cskd_pipeline.objectives.dkd import Dkd
+from cskd_pipeline.objectives.kd import Kd
+from cskd_pipeline.objectives.nkd import Nkd
 from cskd_pipeline.objectives.objective import Objective, require_objective
 from cskd_pipeline.objectives.supervised import Supervised
+from cskd_pipeline.objectives.wttm import Wttm
 from cskd_pipeline.record import require_choice
 
 __all__ = ["OBJECTIVES", "Objective", "create_objective", "objective_to_json", "require_objective"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
-    {objective.name: objective for objective in (Supervised, Deit, Cskd)}
+    {objective.name: objective for objective in (Supervised, Deit, Cskd, Kd, Nkd, Wttm, Dist, Dkd)}
 )
 
 

@@ -23,16 +23,20 @@ class Objective(Record, abc.ABC):
         name: the method's name in its paper.
         primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluation.HEADS`).
         dense: whether the loss reads the student's dense logits (and the targets' grid).
+        second_head: whether a vision transformer without a distillation token is given a second head for it.
+        whole_batch: whether a term belongs to the batch of an update, which then cannot be accumulated in parts.
     """
 
     name: ClassVar[str]
     primary_head: ClassVar[str]
     dense: ClassVar[bool]
+    second_head: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
     def needs(self) -> frozenset[str]:
-        """The kinds of targets it reads, of "hard" and "soft"; empty for a loss without a teacher."""
+        """The kinds of targets it reads, of "hard", "soft" and "truth"; empty for a loss without a teacher."""
 
     @abc.abstractmethod
     def ratio_steps(self, epoch: int, epochs: int) -> int:

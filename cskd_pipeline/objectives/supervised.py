@@ -8,20 +8,18 @@ from typing import ClassVar
 from torch import Tensor
 
 from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
-from cskd_pipeline.losses import soft_target_cross_entropy, truth_term
+from cskd_pipeline.losses import truth_of_all_heads
 from cskd_pipeline.objectives.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Supervised(Objective):
-    """CE(z_cls, y); the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads.
-
-    Training both heads gives every parameter a gradient and makes the two-head accuracy meaningful.
-    """
+    """CE(z_cls, y); the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads."""
 
     name: ClassVar[str] = "supervised"
     primary_head: ClassVar[str] = "two_head"
     dense: ClassVar[bool] = False
+    second_head: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -34,8 +32,4 @@ class Supervised(Objective):
 
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:
         """The loss of every example, fp32 [B]."""
-        loss_B = truth_term(output, labels)
-        if output.dist_BC is None:
-            return loss_B
-        probabilities_BC = labels.probabilities_BC(output.dist_BC.shape[1])
-        return (loss_B + soft_target_cross_entropy(output.dist_BC, probabilities_BC)) / 2
+        return truth_of_all_heads(output, labels)

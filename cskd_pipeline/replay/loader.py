@@ -80,6 +80,11 @@ class ReplayLoader:
             require_range(f"--{name}", value, low=1, whole=True)
         require_range("the key of the shuffle", key, whole=True)
         require_choice("--augment", augment, ("workers", "device"))
+        if accumulation > 1 and getattr(objective, "whole_batch", False):
+            raise UsageError(
+                f"a term of this objective belongs to the whole batch, which --accumulation {accumulation} splits; "
+                "give --accumulation 1 and more processes, or a smaller --batch-size"
+            )
         if shuffle is not None:
             require_choice("--shuffle", shuffle, ("full", "blocks"))
         if workers is not None:

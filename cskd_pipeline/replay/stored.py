@@ -22,7 +22,7 @@ from cskd_pipeline.replay.tables import SeedTables
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import StoreReader
 
-SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft")}
+SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft"), "truth": ("full", "truth")}
 """The encodings that serve a kind of targets, the best first: the exact one, then the smaller one."""
 
 
@@ -148,6 +148,61 @@ class StoredTargets:
         return entries_B
 
 
+class JoinedTargets:
+    """The targets of several stores with labels of the same crops, each of another kind."""
+
+    def __init__(self, parts: Sequence[StoredTargets]) -> None:
+        """Merge what these give."""
+        self._parts = parts
+
+    def require(self, index: SampleIndex, recipe: CropRecipe, seeds: Sequence[int]) -> None:
+        """Raise MismatchError unless every store is of these images and this recipe, with these seeds complete."""
+        for part in self._parts:
+            part.require(index, recipe, seeds)
+
+    def prepare(self, seeds: list[int], *, ratio_steps: int, upcoming: tuple[list[int], int] | None = None) -> None:
+        """See `StoredTargets`."""
+        for part in self._parts:
+            part.prepare(seeds, ratio_steps=ratio_steps, upcoming=upcoming)
+
+    def targets(self, batch: CropBatch, *, device: torch.device) -> Targets | None:
+        """What all stores hold of the batch's crops."""
+        found = [part.targets(batch, device=device) for part in self._parts]
+        return _merged([targets for targets in found if targets is not None])
+
+    def close(self) -> None:
+        """Release memory, files and the decoding processes."""
+        for part in self._parts:
+            part.close()
+
+
+def stored_targets(
+    stores: Sequence[StoreReader], *, needs: frozenset[str], canary: Canary, scratch: Path | None = None
+) -> StoredTargets | JoinedTargets:
+    """What is needed, each kind from the first of these stores that holds it; arguments as of `StoredTargets`.
+
+    Raises:
+        MismatchError: none of the stores holds what is needed, or those that do are of different teachers.
+    """
+    by_store: dict[int, set[str]] = {}
+    for kind in sorted(needs):
+        able = (i for i, store in enumerate(stores) if any(name in store.encodings for name in SOURCES[kind]))
+        by_store.setdefault(next(able, 0), set()).add(kind)
+    used = [stores[i] for i in by_store]
+    for other in used[1:]:
+        for name, value in other.header.teacher.items():
+            if used[0].header.teacher.get(name) != value:
+                raise MismatchError(
+                    f"the labels of {used[0].path} and {other.path} are of different teachers: {name} is "
+                    f"{used[0].header.teacher.get(name)} there, {value} here; use stores of one teacher"
+                )
+    parts = [
+        StoredTargets(stores[i], needs=frozenset(kinds), canary=canary, scratch=scratch)
+        for i, kinds in (by_store or {0: set[str]()}).items()
+    ]
+    return parts[0] if len(parts) == 1 else JoinedTargets(parts)
+
+
 def _serving(store: StoreReader, needs: frozenset[str]) -> list[str]:
     """The encodings to decode, each once, in a fixed order."""
     chosen = {kind: next((name for name in SOURCES[kind] if name in store.encodings), None) for kind in sorted(needs)}
@@ -155,8 +210,8 @@ def _serving(store: StoreReader, needs: frozenset[str]) -> list[str]:
     if missing:
         raise MismatchError(
             f"{store.path} holds no {' and no '.join(missing)} targets (it has {', '.join(store.encodings)}), the "
-            "objective needs them; choose another objective, or make a new store with "
-            f"--targets {','.join(sorted(needs))}"
+            f"objective needs them; make them with `cskd-pipeline add-targets {store.path} --targets "
+            f"{','.join(missing)} --out NEW`, and give both stores with --labels"
         )
     return sorted({name for name in chosen.values() if name is not None})
 

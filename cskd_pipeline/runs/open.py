@@ -31,37 +31,51 @@ class Labels:
     """Stored labels and the images they belong to.
 
     Attributes:
-        store: the label store, opened for reading.
+        store: the label store, opened for reading; the first where there are several.
+        stores: all label stores.
         index: the images, in the canonical order that the labels are stored in.
         recipe: the rule that makes the crops again.
     """
 
     def __init__(
-        self, store: StoreReader, index: SampleIndex, *, data: str | None = None, data_root: str | None = None
+        self,
+        stores: Sequence[StoreReader],
+        index: SampleIndex,
+        *,
+        data: str | None = None,
+        data_root: str | None = None,
     ) -> None:
         """Join labels and images.
 
         Args:
-            store: opened for reading.
+            stores: opened for reading, with labels of the same crops.
             index: the images.
             data, data_root: what they were opened by, for `evaluation`; None looks for the other splits beside them.
 
         Raises:
             DataError: the store's attributes are damaged.
-            MismatchError: the images are not those that the labels were made for, or their labels or order differ.
+            MismatchError: the images are not those that the labels were made for, their labels or order differ, or
+                the stores are of different crops.
         """
-        header = store.header
-        found = {"samples": len(index), "classes": len(index.classes), "digest": index.digest}
-        for name, value in found.items():
-            if header.data[name] != value:
-                raise MismatchError(
-                    f"{store.path} was made for {header.data['name']} {header.data['split']} with {name} "
-                    f"{header.data[name]}, {index.name} {index.split} has {name} {value}; use the data that the "
-                    "labels belong to"
-                )
-        self.store, self.index = store, index
+        self.stores, self.store, self.index = tuple(stores), stores[0], index
         self._data, self._data_root = data, data_root
-        self.recipe: CropRecipe = origin(header, where=store.path)[1]
+        self.recipe: CropRecipe = origin(self.store.header, where=self.store.path)[1]
+        found = {"samples": len(index), "classes": len(index.classes), "digest": index.digest}
+        for store in stores:
+            header = store.header
+            for name, value in found.items():
+                if header.data[name] != value:
+                    raise MismatchError(
+                        f"{store.path} was made for {header.data['name']} {header.data['split']} with {name} "
+                        f"{header.data[name]}, {index.name} {index.split} has {name} {value}; use the data that the "
+                        "labels belong to"
+                    )
+            for name, value in self.store.header.recipe.items():
+                if header.recipe.get(name) != value:
+                    raise MismatchError(
+                        f"{self.store.path} and {store.path} are of different crops: {name} is {value} there, "
+                        f"{header.recipe.get(name)} here; use stores of one recipe"
+                    )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -74,14 +88,19 @@ class Labels:
         return self.index.classes
 
     @property
+    def encodings(self) -> dict[str, dict[str, Any]]:
+        """Name of each kind of stored targets -> its settings."""
+        return {name: values for store in reversed(self.stores) for name, values in store.header.encodings.items()}
+
+    @property
     def size(self) -> int:
         """Side of the crops in pixels."""
         return self.recipe.size
 
     @property
     def seeds(self) -> Seeds:
-        """The complete augmentation seeds, ascending. One is a view of every image."""
-        return tuple(self.store.complete_seeds())
+        """The augmentation seeds that are complete in all stores, ascending. One is a view of every image."""
+        return tuple(sorted(set.intersection(*(set(store.complete_seeds()) for store in self.stores))))
 
     def student(
         self,
@@ -170,14 +189,17 @@ class Labels:
         """
         from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.objectives import require_objective
-        from cskd_pipeline.replay import Canary, ReplayLoader, StoredTargets
+        from cskd_pipeline.replay import Canary, ReplayLoader, stored_targets
 
         require_objective(objective)
         mean, std = normalisation(student)
         chosen = self.require_seeds(seeds)
         # Also for an objective that reads no targets: its crops are compared with the store all the same.
-        provider = StoredTargets(
-            self.store, needs=objective.needs, canary=Canary(canary), scratch=None if scratch is None else Path(scratch)
+        provider = stored_targets(
+            self.stores,
+            needs=objective.needs,
+            canary=Canary(canary),
+            scratch=None if scratch is None else Path(scratch),
         )
         return ReplayLoader(
             self.index,
@@ -248,7 +270,13 @@ class Labels:
     def require_seeds(self, seeds: Seeds | Sequence[int] | str | None = None) -> Seeds:
         """These seeds, or by default all that are complete; raises DataError if one is not complete, or none is."""
         chosen = self.seeds if seeds is None else checked_seeds(seeds, option="--seeds")
-        self.store.require_complete([*chosen] or self.store.seeds() or [0])
+        for store in self.stores:
+            store.require_complete([*chosen] or store.seeds() or [0])
+        if not chosen:
+            raise MismatchError(
+                f"no seed is complete in all of {', '.join(store.path for store in self.stores)}; `cskd-pipeline "
+                "add-targets` makes those that one lacks"
+            )
         return chosen
 
 
@@ -294,7 +322,7 @@ def student_for(
             raise other_size(size, takes)
         arguments["img_size"] = size
     dense = can_be_distilled(plain) if objective is None else objective.dense
-    distilled = dense if objective is None else bool(objective.needs)
+    distilled = dense if objective is None else getattr(objective, "second_head", bool(objective.needs))
     return build(grid if dense else None, distilled, size)
 
 
@@ -306,7 +334,7 @@ def _device(student: nn.Module, device: torch.device | str | None) -> torch.devi
 
 
 def open(
-    store: str | os.PathLike[str],
+    store: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     data: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
@@ -316,7 +344,7 @@ def open(
     """The labels in a store, and the images that they belong to.
 
     Args:
-        store: a path or URL.
+        store: a path or URL, or several, with labels of the same crops.
         data: the images, as `--data` takes them; None finds them by the digest in the store.
         data_root: folder that holds a known data set; None is $CSKD_DATA_ROOT.
         split: of `data`; None is the split that the store names.
@@ -324,13 +352,16 @@ def open(
 
     Raises:
         DataError: there is no store, it is damaged, or its data is not found.
-        MismatchError: the images are not those that the labels were made for.
+        MismatchError: the images are not those that the labels were made for, or the stores are of different crops.
         RetryError: storage is out of reach.
     """
     from cskd_pipeline.store import StoreReader
 
     keep_freed_memory()
-    reader = StoreReader(str(store))
+    places = [store] if isinstance(store, str | os.PathLike) else [*store]
+    if not places:
+        raise UsageError("no label store is given; name one or more")
+    readers = [StoreReader(str(place)) for place in places]
     data, data_root = (None if place is None else str(place) for place in (data, data_root))
-    index = find_data(reader.header.data, data=data, split=split, root=data_root, watch=progress)
-    return Labels(reader, index, data=data, data_root=data_root)
+    index = find_data(readers[0].header.data, data=data, split=split, root=data_root, watch=progress)
+    return Labels(readers, index, data=data, data_root=data_root)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.labelling.ray_tasks import Share
     from cskd_pipeline.store import StoreWriter
 
-DEFAULT_TARGETS = "hard,soft"
+DEFAULT_TARGETS = "hard,soft,truth"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
     targets: str | None = setting(
         None,
         "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
-        "and the mass of the others. full: all logits, for few classes.",
+        "and the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities.",
         group="labels",
         metavar="LIST",
         shown=f"{DEFAULT_TARGETS}; what the store has",

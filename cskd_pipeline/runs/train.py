@@ -47,9 +47,10 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     eval_split: str | None = setting(
         None, "Split to evaluate on, or none.", group="data", metavar="NAME", shown="val, else test"
     )
-    labels: str | None = setting(
-        None,
-        "Label store to train from, a folder or s3://bucket/path; it fixes recipe and size of the crops.",
+    labels: tuple[str, ...] = setting(
+        (),
+        "Label store to train from, a folder or s3://bucket/path; it fixes recipe and size of the crops. Repeated: "
+        "stores with other targets of the same crops.",
         group="labels",
         metavar="STORE",
     )
@@ -104,15 +105,14 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     )
     objective: str | None = setting(
         None,
-        "supervised, deit or cskd.",
+        "supervised, deit, cskd, kd, nkd, wttm, dist or dkd.",
         group="objective",
         metavar="NAME",
         shown="cskd with --labels or --teacher, else supervised",
     )
     objective_args: Named = setting(
         {},
-        "A setting of the objective: mode=hard|soft, schedule=linear|x2|cos|local|global, alpha, weight or "
-        "temperature; may be repeated.",
+        "A setting of the objective, such as mode=soft, schedule=cos, alpha=0.5 or temperature=2; may be repeated.",
         group="objective",
         option="objective-arg",
     )
@@ -139,14 +139,14 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
 
             preset = find_preset(settings["preset"])
             chosen = {"student": preset.student, "objective": preset.objective["name"], "repeats": preset.repeats}
-            if settings.get("labels") is None:
+            if not settings.get("labels"):
                 chosen["data"] = preset.data
             settings = {**preset.train, **chosen, **settings}
         return super().of(**settings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.labels is not None:
+        if self.labels:
             if self.teacher:
                 raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
             self._refuse(("recipe", "recipe_args", "size"), "cannot be given with --labels: the recipe is the store's")
@@ -173,7 +173,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     @property
     def taught(self) -> bool:
         """Whether there are targets of a teacher, stored or live."""
-        return self.labels is not None or bool(self.teacher)
+        return bool(self.labels or self.teacher)
 
     @property
     def method(self) -> str:
@@ -339,12 +339,12 @@ class _Supply:
             evaluation=None if evaluation is None else (evaluation.index.split, evaluation.index.digest),
             start=start,
             teacher=header.teacher if header else live,
-            encodings=header.encodings if header else None,
+            encodings=None if self.labels is None else self.labels.encodings,
         )
 
 
 def _supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device, watch: Watch) -> _Supply:
-    if request.labels is not None:
+    if request.labels:
         labels = open_labels(
             request.labels, data=request.data, data_root=request.data_root, split=request.split, progress=watch
         )

@@ -37,6 +37,24 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return sum_over_ranks(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_ranks(gradient.clone())
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of all ranks' values; its gradient reaches those of every rank."""
+    if world_size() == 1:
+        return values
+    summed: Tensor = _Summed.apply(values)
+    return summed / world_size()
+
+
 def any_rank(flag: bool, *, device: torch.device) -> bool:
     """Whether the flag is set on at least one rank: the same answer everywhere."""
     if world_size() == 1:

@@ -389,7 +389,7 @@ CASES: dict[str, Case] = {
     "batch: does not divide": case(USAGE, "batch of 16", "3 accumulation steps", "multiple of 6")(
         train("--accumulation", "3")
     ),
-    "epochs: fewer than warm-up": case(USAGE, "5 warm-up epochs", "1 epochs", "lower")(train("--warmup-epochs", "5")),
+    "epochs: fewer than warm-up": case(USAGE, "5 warm-up epochs", "give fewer")(train("--warmup-epochs", "5")),
     "epochs: none": case(USAGE, "epochs", "at least 1", "0")(train("--epochs", "0")),
     "epochs: no number": case(USAGE, "--epochs", "'many'", "integer")(train("--epochs", "many")),
     "lr: not positive": case(USAGE, "--lr", "greater than 0", "-1")(train("--lr", "-1")),

@@ -14,8 +14,6 @@ from cskd_pipeline.labels import ENCODINGS
 from cskd_pipeline.models.student.create import ALIASES
 from cskd_pipeline.models.teacher.spec import GLOBAL_SOURCES, PRECISIONS, TeacherSpec
 from cskd_pipeline.objectives import OBJECTIVES
-from cskd_pipeline.objectives.cskd import SCHEDULES
-from cskd_pipeline.objectives.objective import MODES
 from cskd_pipeline.presets import PRESETS
 from cskd_pipeline.runs.settings import CHUNK, SIZE
 from cskd_pipeline.settings import Settings, kinds
@@ -66,8 +64,6 @@ def test_every_choice_is_the_librarys() -> None:
 def test_every_name_that_help_lists_exists_and_none_is_missing() -> None:
     for command, name, known in (
         ("train", "objective", OBJECTIVES),
-        ("train", "objective-arg", SCHEDULES),
-        ("train", "objective-arg", MODES),
         ("train", "preset", PRESETS),
         ("train", "student", ALIASES),
         ("train", "recipe", RECIPES),

@@ -17,6 +17,7 @@ from cskd_pipeline.labels import (
     HardEncoding,
     SoftEncoding,
     StoredRows,
+    TruthEncoding,
     encoding_from_json,
     encodings_from_json,
     encodings_to_json,
@@ -31,15 +32,16 @@ EXAMPLES: list[Encoding] = [
     SoftEncoding(positions=POSITIONS, classes=CLASSES, k=3, global_k=4, bits=4),
     FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float16"),
     FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float32"),
+    TruthEncoding(positions=POSITIONS, classes=CLASSES),
 ]
 
 
-def example_logits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits made of small integers: every operation on them is exact on any machine."""
+def example_logits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits made of small integers, on which every operation is exact on any machine, and true classes."""
     counter = torch.arange(16 * POSITIONS * CLASSES)
     dense_BPC = ((counter * 7919 + counter // 11 * 104729) % 257).float().reshape(16, POSITIONS, CLASSES) / 16
     global_BC = ((torch.arange(16 * CLASSES) * 6151) % 127).float().reshape(16, CLASSES) / 8
-    return dense_BPC, global_BC
+    return dense_BPC, global_BC, torch.arange(32).reshape(16, 2) * 5 % CLASSES
 
 
 def label(encoding: Encoding) -> str:
@@ -62,12 +64,12 @@ def test_settings_round_trip_through_json(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_stored_rows_have_the_declared_shape_and_do_not_depend_on_the_batch(encoding: Encoding) -> None:
-    dense, global_ = example_logits()
-    records = encoding.encode(dense, global_)
+    dense, global_, truth = example_logits()
+    records = encoding.encode(dense, global_, truth)
     whole = encoding.pack(records, page=4)
     assert whole.rows.shape == (16, *encoding.field.row_shape)
     assert whole.rows.dtype == np.dtype(encoding.field.dtype)
-    parts = [encoding.encode(dense[i : i + 5], global_[i : i + 5]) for i in range(0, 16, 5)]
+    parts = [encoding.encode(dense[i : i + 5], global_[i : i + 5], truth[i : i + 5]) for i in range(0, 16, 5)]
     joined = encoding.pack(type(records).joined(parts), page=4)
     assert joined.rows.tobytes() == whole.rows.tobytes()
     assert joined.spill.tobytes() == whole.spill.tobytes()
@@ -87,11 +89,11 @@ def test_what_is_unpacked_packs_to_the_same_bytes(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_records_can_be_reordered_and_compared(encoding: Encoding) -> None:
-    dense, global_ = example_logits()
-    records = encoding.encode(dense, global_)
+    dense, global_, truth = example_logits()
+    records = encoding.encode(dense, global_, truth)
     order = np.array([3, 3, 0, 15, 7])
     chosen = records.take(order)
-    assert chosen.equal(encoding.encode(dense[order], global_[order])).all()
+    assert chosen.equal(encoding.encode(dense[order], global_[order], truth[order])).all()
     assert not records.equal(records.take(np.arange(16)[::-1].copy())).all()
 
 
@@ -107,8 +109,8 @@ def test_a_table_has_the_declared_entries(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
-    dense, global_ = example_logits()
-    records = encoding.encode(dense, global_)
+    dense, global_, truth = example_logits()
+    records = encoding.encode(dense, global_, truth)
     for k in (0, 1, 30_001, 65_536):
         entries = encoding.tabulate(records, ratio_steps=k)
         targets = encoding.targets(entries, grid=GRID, ratio_steps=k, device=torch.device("cpu"))
@@ -123,6 +125,11 @@ def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
             decoded = targets.logits_dense_BCHW.flatten(2).transpose(1, 2)
             assert torch.equal(decoded, dense)  # these logits are exact in fp16 too
             assert torch.equal(targets.logits_global_BC, global_)
+        elif "truth" in encoding.gives:
+            assert targets.label_odds_B2 is not None
+            p_B2 = global_.double().softmax(1).gather(1, truth)
+            assert (targets.label_odds_B2.double().sigmoid() - p_B2).abs().max() < 1.3e-4
+            torch.testing.assert_close(targets.label_odds_B2.double(), p_B2.logit(), atol=4e-3, rtol=1e-3)
         else:
             assert targets.sparse is not None
             named = targets.sparse.class_BU.gather(1, targets.sparse.slot_BkP[:, 0].long())
@@ -131,10 +138,10 @@ def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_logits_that_are_not_finite_are_refused(encoding: Encoding) -> None:
-    dense, global_ = example_logits()
+    dense, global_, truth = example_logits()
     global_[3, 2] = torch.inf
     with pytest.raises(DataError, match="logits"):
-        encoding.encode(dense, global_)
+        encoding.encode(dense, global_, truth)
 
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
@@ -145,7 +152,7 @@ def test_bytes_are_frozen(encoding: Encoding) -> None:
 
 
 def test_fp16_refuses_what_it_cannot_hold() -> None:
-    dense, global_ = example_logits()
+    dense, global_, _ = example_logits()
     with pytest.raises(DataError, match="float16 cannot hold"):
         FullEncoding(positions=POSITIONS, classes=CLASSES).encode(dense * 1e4, global_)
 

@@ -20,7 +20,6 @@ from cskd_pipeline.losses import (
     soft_global,
     sparse_dense,
     sparse_global,
-    sparse_normalized,
 )
 from cskd_pipeline.ratio import RATIO_STEPS
 
@@ -163,10 +162,3 @@ def test_normalized_distillation_is_the_published_formula(classes: int, temperat
     expected, expected_slope = gradient(by_hand, student)
     torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(slope, expected_slope, atol=1e-5, rtol=1e-5)
-
-
-def test_normalized_distillation_from_sparse_targets_is_that_from_their_distribution() -> None:
-    targets, student, labels = sparse(200), normal(B, 200, seed=4), torch.tensor([0, 150, 199])
-    teacher = dense_logs(targets, 0)[:, :, 0, 0].float()
-    found = sparse_normalized(student, targets, labels, gamma=1.0, temperature=2.0)
-    torch.testing.assert_close(found, normalized(student, teacher, labels, gamma=1.0, temperature=2.0))

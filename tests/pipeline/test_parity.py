@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 STUDENT = ["--student", "deit_ti"]
 for pair in ("img_size=32", "patch_size=4", "embed_dim=24", "depth=2", "num_heads=2"):
     STUDENT += ["--student-arg", pair]
+LOGIT_OBJECTIVES = ["kd", "nkd", "wttm", "dist", "dkd"]
 SCHEDULE = ["--epochs", "2", "--warmup-epochs", "1", "--ema-decay", "0.9", "--lr", "3e-3", "--eval-split", "none"]
 
 
@@ -55,8 +56,9 @@ def teacher(teacher_weights: Path) -> list[str]:
         (["full", "--target-arg", "full.dtype=float32"], ["cskd", "--objective-arg", "mode=soft"]),
         (["full", "--target-arg", "full.dtype=float32"], ["cskd", "--objective-arg", "schedule=cos"]),
         (["full", "--target-arg", "full.dtype=float32"], ["deit", "--objective-arg", "mode=soft"]),
+        *((["full", "--target-arg", "full.dtype=float32"], [name]) for name in LOGIT_OBJECTIVES),
     ],
-    ids=["hard-cskd", "hard-deit", "full-cskd-soft", "full-cskd-hard", "full-deit-soft"],
+    ids=["hard-cskd", "hard-deit", "full-cskd-soft", "full-cskd-hard", "full-deit-soft", *LOGIT_OBJECTIVES],
 )
 def test_stored_labels_train_the_same_weights_as_the_live_teacher(
     toy: Path, tmp_path: Path, teacher: list[str], targets: list[str], objective: list[str]

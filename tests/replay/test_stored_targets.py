@@ -103,7 +103,7 @@ def test_exact_soft_targets_are_preferred_to_compact_ones(reader: MadeUpReader) 
 
 
 def test_what_the_store_does_not_hold_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(MismatchError, match=r"holds no soft targets \(it has hard\).*--targets hard,soft"):
+    with pytest.raises(MismatchError, match=r"holds no soft targets \(it has hard\).*add-targets .*--targets soft"):
         StoredTargets(MadeUpReader(tmp_path, ("hard",)), needs=BOTH, canary=Canary(0))
 
 

@@ -64,7 +64,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 def test_paths_are_taken_where_text_is() -> None:
     request = cskd.TrainRequest(labels=Path("a/labels.zarr"), data=Path("images"), out="run")
-    assert (request.labels, request.data, request.out) == ("a/labels.zarr", "images", Path("run"))
+    assert (request.labels, request.data, request.out) == (("a/labels.zarr",), "images", Path("run"))
 
 
 def test_a_preset_comes_before_defaults_and_after_what_is_given() -> None:

@@ -65,7 +65,7 @@ class HardEncoding(Encoding):
         """Winning classes, uint16 [1 + P]: the global one, then one per position."""
         return FieldSpec("hard", "<u2", (1 + self.positions,))
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> HardRecords:
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> HardRecords:
         """The lists of every crop. The search runs on the CPU; logits on another device are copied."""
         import torch
 

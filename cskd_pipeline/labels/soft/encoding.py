@@ -83,7 +83,7 @@ class SoftEncoding(Encoding):
         """The rows, uint8 [R]."""
         return self.field
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor) -> FixedRows:
+    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> FixedRows:
         """Rows, uint8 [B, R]."""
         from cskd_pipeline.labels.soft.encode import encode_rows
 
