@@ -27,4 +27,5 @@ def export(run_folder: Path, file: Path, weights: str) -> None:
     """
     done = run(run_folder, file, weights=weights)
     click.echo(f"{done.file}: {done.parameters:,} parameters; in Python:")
-    click.echo(f"{done.call}{' (it averages head and head_dist)' if done.averages else ''}")
+    *others, last = done.averages or ("",)
+    click.echo(done.call + (f" (it averages {', '.join(others)} and {last})" if others else ""))

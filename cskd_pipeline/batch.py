@@ -117,8 +117,12 @@ class StudentOutput(NamedTuple):
         cls_BC: z_cls, the class token through `head`.
         dist_BC: z_dist, the distillation token through `head_dist`.
         dense_BCHW: z_patch, patch tokens pooled to the teacher's grid, through the same `head_dist`.
+        conv_BC: z_conv, the convolution token of a CivT through `head_conv`.
+        inv_BC: z_inv, the involution token of a CivT through `head_inv`.
     """
 
     cls_BC: Tensor
     dist_BC: Tensor | None = None
     dense_BCHW: Tensor | None = None
+    conv_BC: Tensor | None = None
+    inv_BC: Tensor | None = None

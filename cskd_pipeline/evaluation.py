@@ -1,7 +1,7 @@
 """Evaluation: exact scores of every combination of a student's heads, over all ranks, for several models at once.
 
 The average of three heads is CSKD's (arXiv 2307.08500, official code). The average of two is DeiT's (arXiv 2012.12877),
-and what timm computes for a distilled ViT.
+and what timm computes for a distilled ViT. The average of a CivT's heads is Co-advise's (arXiv 2106.12378).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from cskd_pipeline.record import Record
 from cskd_pipeline.runtime.device import device_of
 from cskd_pipeline.runtime.ranks import copy_buffers_from_first, sum_over_ranks
 
-HEADS = ("cls", "two_head", "three_head")
-"""z_cls · (z_cls + z_dist) / 2 · (z_cls + z_dist + mean_p z_patch) / 3, from the fewest heads to the most."""
+HEADS = ("cls", "two_head", "three_head", "conv", "inv", "civt_head")
+"""z_cls · (z_cls + z_dist) / 2 · (z_cls + z_dist + mean_p z_patch) / 3; of a CivT, z_conv · z_inv · the mean of z_cls
+and these two."""
 
 _TOP = 5
 
@@ -50,6 +51,9 @@ def combined_heads(output: StudentOutput) -> dict[str, Tensor]:
         combined["two_head"] = (cls_BC + dist_BC) / 2
         if output.dense_BCHW is not None:
             combined["three_head"] = (cls_BC + dist_BC + output.dense_BCHW.float().mean((2, 3))) / 3
+    if output.conv_BC is not None and output.inv_BC is not None:
+        conv_BC, inv_BC = output.conv_BC.float(), output.inv_BC.float()
+        combined |= {"conv": conv_BC, "inv": inv_BC, "civt_head": (cls_BC + conv_BC + inv_BC) / 3}
     return combined
 
 

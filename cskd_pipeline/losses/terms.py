@@ -28,15 +28,16 @@ def truth_term(output: StudentOutput, labels: MixedLabels) -> Tensor:
 
 
 def truth_of_all_heads(output: StudentOutput, labels: MixedLabels) -> Tensor:
-    """CE(z_cls, y), or the mean of CE(z_cls, y) and CE(z_dist, y) for a student with two heads, fp32 [B].
+    """CE(z_cls, y); for a student with several heads the mean over z_cls, z_dist or z_cls, z_conv, z_inv; fp32 [B].
 
-    Training both heads gives every parameter a gradient and makes the two-head accuracy meaningful.
+    Training all heads gives every parameter a gradient and makes the accuracy of combined heads meaningful.
     """
-    loss_B = truth_term(output, labels)
-    if output.dist_BC is None:
-        return loss_B
-    probabilities_BC = labels.probabilities_BC(output.dist_BC.shape[1])
-    return (loss_B + soft_target_cross_entropy(output.dist_BC, probabilities_BC)) / 2
+    loss_B, heads = truth_term(output, labels), 1
+    for logits_BC in (output.dist_BC, output.conv_BC, output.inv_BC):
+        if logits_BC is not None:
+            loss_B = loss_B + soft_target_cross_entropy(logits_BC, labels.probabilities_BC(logits_BC.shape[1]))
+            heads += 1
+    return loss_B / heads
 
 
 def global_logits(targets: Targets) -> Tensor:

@@ -9,6 +9,8 @@ import timm
 from torch import nn
 
 from cskd_pipeline.errors import UsageError, first_line
+from cskd_pipeline.models import civt as civt  # entered among timm's models, as is rednet
+from cskd_pipeline.models import rednet as rednet
 
 _SETTLED_ELSEWHERE = ("num_classes", "drop_path_rate", "pretrained", "checkpoint_path", "pretrained_cfg")
 

@@ -61,9 +61,11 @@ def fit_weights(
 ) -> tuple[str, ...]:
     """Load `weights` into `module`; returns the keys of `module` that kept their own values.
 
+    A module that other programs' files call differently has `own_names`, which translates the keys.
     Keys with a prefix in `may_differ` (classifiers, as a rule) may be absent or have another shape. Otherwise, raises
     DataError that names `source` and the first keys that are missing, unknown or of another shape; nothing is loaded.
     """
+    weights = getattr(module, "own_names", dict)(weights)
     own = module.state_dict()
 
     def excused(key: str) -> bool:

@@ -17,14 +17,14 @@ class Exported:
     Attributes:
         file: where it is.
         parameters: how many it holds.
-        call: the call of timm.create_model that builds the student from it.
-        averages: whether timm averages two heads of it.
+        call: the call of timm.create_model that builds the student from it, after the import that it needs, if any.
+        averages: the heads whose mean timm's model gives; none where it has one head.
     """
 
     file: Path
     parameters: int
     call: str
-    averages: bool
+    averages: tuple[str, ...]
 
 
 def export(run: str | os.PathLike[str], file: str | os.PathLike[str], *, weights: str = "best") -> Exported:
@@ -60,9 +60,13 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str], *, weights
         write_atomic(path, lambda handle: handle.write(buffer.getbuffer()))
     else:
         save_model(path, state, metadata={"student": student.spec.to_json()})
+    # Models that this package adds to timm's must be imported; they need nothing else of it.
+    module = type(student.model).__module__
+    imports = f"import {module}; " if module.startswith("cskd_pipeline.") else ""
     arguments = "".join(f", {key}={value!r}" for key, value in student.spec.args.items())
     call = (
-        f"timm.create_model({student.spec.model!r}, num_classes={student.spec.classes}{arguments}, "
+        f"{imports}timm.create_model({student.spec.model!r}, num_classes={student.spec.classes}{arguments}, "
         f"checkpoint_path={str(file)!r})"
     )
-    return Exported(path, parameter_count(student.model), call, "head_dist.weight" in state)
+    heads = tuple(head for head in ("head", "head_dist", "head_conv", "head_inv") if f"{head}.weight" in state)
+    return Exported(path, parameter_count(student.model), call, heads if len(heads) > 1 else ())

@@ -79,11 +79,12 @@ class Position:
 def improved(best: Best | None, scores: Mapping[str, Mapping[str, Score]], *, head: str, epoch: int) -> Best | None:
     """The new best if these scores (by weights, then by head) hold one, else None; of equals the earlier stays.
 
-    `head` is the objective's primary head; class logits stand in where the student has not got it.
+    `head` is the objective's primary head; where the student has not got it, the mean of a CivT's heads stands in, or
+    class logits.
     """
     candidates = []
     for weights, by_head in scores.items():
-        used = head if head in by_head else "cls"
+        used = next(name for name in (head, "civt_head", "cls") if name in by_head)
         candidates.append(Best(top1=by_head[used].top1, epoch=epoch, weights=weights, head=used))
     leader = max(candidates, key=lambda candidate: candidate.top1, default=None)
     if leader is None or (best is not None and leader.top1 <= best.top1):

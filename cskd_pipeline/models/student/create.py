@@ -14,7 +14,15 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from cskd_pipeline.errors import MismatchError, UsageError, nearest
-from cskd_pipeline.models.student.heads import PlainStudent, PooledStudent, Student, StudentSpec, TokenStudent
+from cskd_pipeline.models.civt import CivT
+from cskd_pipeline.models.student.heads import (
+    CivtStudent,
+    PlainStudent,
+    PooledStudent,
+    Student,
+    StudentSpec,
+    TokenStudent,
+)
 from cskd_pipeline.models.student.probe import require_answers
 from cskd_pipeline.models.timm_model import build_model, input_size
 from cskd_pipeline.models.weights import fit_weights, load_weights
@@ -54,12 +62,13 @@ def create_student(
     """A student on the CPU, initialised from `seed` without touching the global random state.
 
     Args:
-        name: a timm model, or an alias (`deit_ti`, `deit_s`, `deit_b`).
+        name: a timm model, one that this package adds (`models.rednet`, `models.civt`), or an alias (`deit_ti`,
+            `deit_s`, `deit_b`).
         grid: (H, W) of the teacher for dense logits, None for none. (1, 1) gives their mean over positions,
             which is all that evaluation needs.
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
-        distillation: give a plain ViT the second head that a distillation objective needs.
+        distillation: give a plain ViT the second head that a distillation objective needs; a CivT has its heads.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
 
     Raises:
@@ -89,14 +98,14 @@ def create_student(
             student.model,
             load_weights(weights),
             source=weights,
-            may_differ=("head.", "head_dist.", "fc.", "classifier."),
+            may_differ=("head.", "head_dist.", "head_conv.", "head_inv.", "fc.", "classifier."),
         )
     return student
 
 
 def can_be_distilled(student: Student) -> bool:
     """Whether the model has patch tokens for dense logits, and takes a second head where it has none."""
-    return isinstance(student.model, VisionTransformer)
+    return isinstance(student.model, VisionTransformer) and not isinstance(student.model, CivT)
 
 
 def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
@@ -107,6 +116,13 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
                 "transformer such as deit_ti, or --objective supervised"
             )
         return PlainStudent(model, spec)
+    if isinstance(model, CivT):
+        if spec.grid is not None:
+            raise UsageError(
+                f"{spec.model} has heads for two teachers' global answers and none for dense ones; choose another "
+                "--objective, or a student such as deit_s"
+            )
+        return CivtStudent(model, spec)
     if spec.distillation and not isinstance(model.head, nn.Linear):
         raise UsageError(
             f"{spec.model} has no linear classifier to distil into; leave out --student-arg that change it"

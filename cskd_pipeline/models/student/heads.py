@@ -1,4 +1,5 @@
-"""Students: class logits alone, a distillation token, or the pooled feature with a second head; and their spec.
+"""Students: class logits alone, a distillation token, a token for each of two teachers, or the pooled feature with a
+second head; and their spec.
 
 Heads after CSKD (arXiv 2307.08500): z_cls from the class token, z_dist from the distillation token, z_patch from
 the patch tokens through the SAME head as z_dist. Which of them a loss reads is the objective's business.
@@ -107,6 +108,15 @@ class TokenStudent(Student):
         )
 
 
+class CivtStudent(Student):
+    """A CivT: a class token, and one for each of two teachers (Co-advise, arXiv 2106.12378)."""
+
+    def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
+        """Logits of the class, the convolution and the involution head."""
+        cls_BC, conv_BC, inv_BC = self.model.three_logits(self.model.forward_features(pixels_B3SS))
+        return StudentOutput(cls_BC=cls_BC, conv_BC=conv_BC, inv_BC=inv_BC)
+
+
 class PooledStudent(Student):
     """A plain ViT with a second linear head, fed with the pooled feature and with the patch tokens."""
 
@@ -133,8 +143,8 @@ class PooledStudent(Student):
 def plain_state_dict(student: Student) -> dict[str, Tensor]:
     """The weights under timm's own names, on the CPU: timm.create_model(..., checkpoint_path=FILE) loads them.
 
-    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`. The second head that was
-    added to a plain ViT is left out: timm's model has no place for it.
+    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`, and a CivT its three heads. The
+    second head that was added to a plain ViT is left out: timm's model has no place for it.
     """
     return {name: value.detach().cpu().contiguous() for name, value in student.model.state_dict().items()}
 

@@ -60,7 +60,10 @@ def other_size(size: int, takes: tuple[int, int]) -> MismatchError:
 def _fault(output: StudentOutput, student: Student, *, batch: int) -> str:
     """What is wrong with the shapes; "" if nothing is."""
     one = (batch, student.spec.classes)
-    wanted = {"cls_BC": one, "dist_BC": one, "dense_BCHW": (*one, *(student.spec.grid or ()))}
+    wanted = {
+        **dict.fromkeys(("cls_BC", "dist_BC", "conv_BC", "inv_BC"), one),
+        "dense_BCHW": (*one, *(student.spec.grid or ())),
+    }
     for name, shape in wanted.items():
         found = getattr(output, name)
         if isinstance(found, torch.Tensor) and found.shape != shape:
