@@ -14,7 +14,7 @@ from cskd_pipeline.objectives.objective import Objective
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Supervised(Objective):
-    """CE(z_cls, y); for a student with several heads the mean over z_cls and z_dist, or over z_cls, z_conv and z_inv."""
+    """CE(z_cls, y); for a student with several heads the mean over z_cls, z_dist or z_cls, z_conv, z_inv."""
 
     name: ClassVar[str] = "supervised"
     primary_head: ClassVar[str] = "two_head"

@@ -236,6 +236,29 @@ def test_an_exported_student_is_a_plain_model_of_timm(
         torch.testing.assert_close(model(pixels), (ours.cls_BC + ours.dist_BC) / 2, rtol=0, atol=1e-6)
 
 
+def test_a_rednet_teaches_and_a_civt_is_trained_scored_and_exported(toy: Path, tmp_path: Path, command: Any) -> None:
+    small = ["--size", "32", "--workers", "0", "--device", "cpu"]
+    once = ["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "22", "--objective", "supervised", *small]
+    outcome = command("train", "--data", toy, "--student", "rednet26", *once, "--out", tmp_path / "teacher")
+    assert outcome.code == 0, outcome.err
+    weights = tmp_path / "teacher" / "best.safetensors"
+    teacher = ["--teacher", "rednet26", "--teacher-weights", weights, "--seeds", "0"]
+    outcome = command("precompute", "--data", toy, *teacher, *small, "--out", tmp_path / "labels.zarr")
+    assert outcome.code == 0, outcome.err
+    shape = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    student = ["--student", "civt_s", *(f"--student-arg={key}={value}" for key, value in shape.items())]
+    outcome = command("train", "--data", toy, *student, *once, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    scores = json.loads(command("eval", tmp_path / "run", "--data", toy, "--json").out)["scores"]
+    assert list(scores) == ["cls", "conv", "inv", "civt_head"]
+    file = tmp_path / "civt.safetensors"
+    printed = command("export", tmp_path / "run", file).out.splitlines()[-1]
+    assert printed.startswith("import cskd_pipeline.models.civt; timm.create_model('civt_s', num_classes=3, ")
+    call, _, heads = printed.partition("; ")[2].partition(" (")
+    assert heads == "it averages head, head_conv and head_inv)"
+    assert eval(call, {"timm": timm}).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
 def test_flags_win_over_environment_over_file_over_preset_over_default(
     toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path
 ) -> None:

@@ -123,10 +123,11 @@ def test_weights_of_other_classes_leave_three_heads_fresh(tmp_path: Path) -> Non
     assert set(fresh) == {f"{head}.{part}" for head in ("head", "head_conv", "head_inv") for part in ("weight", "bias")}
 
 
-def test_dense_objectives_are_refused_and_two_teachers_are_not() -> None:
-    assert not can_be_distilled(tiny()) and tiny(distillation=True)(pixels()).conv_BC is not None
-    with pytest.raises(UsageError, match="none for dense ones; choose another --objective"):
-        tiny(grid=(2, 2))
+def test_objectives_for_heads_that_it_lacks_are_refused() -> None:
+    assert not can_be_distilled(tiny())
+    for heads in ({"distillation": True}, {"grid": (2, 2)}):
+        with pytest.raises(UsageError, match="none for this objective's targets; choose another --objective"):
+            tiny(**heads)
 
 
 @pytest.mark.parametrize(

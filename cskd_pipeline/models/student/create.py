@@ -68,7 +68,7 @@ def create_student(
             which is all that evaluation needs.
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
-        distillation: give a plain ViT the second head that a distillation objective needs; a CivT has its heads.
+        distillation: give a plain ViT the second head that a distillation objective needs.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
 
     Raises:
@@ -117,10 +117,10 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
             )
         return PlainStudent(model, spec)
     if isinstance(model, CivT):
-        if spec.grid is not None:
+        if spec.distillation:
             raise UsageError(
-                f"{spec.model} has heads for two teachers' global answers and none for dense ones; choose another "
-                "--objective, or a student such as deit_s"
+                f"{spec.model} has a head for each of two teachers and none for this objective's targets; choose "
+                "another --objective, or a student such as deit_s"
             )
         return CivtStudent(model, spec)
     if spec.distillation and not isinstance(model.head, nn.Linear):
