@@ -65,7 +65,10 @@ class TwoStems(nn.Module):
         if (height, width) != tuple(self.img_size):
             raise ValueError(f"images of {self.img_size[0]} x {self.img_size[1]} are expected, not {height} x {width}")
         if height % self.patch_size[0] or width % self.patch_size[1]:
-            raise ValueError(f"{height} x {width} pixels are not a whole number of patches of {self.patch_size[0]}")
+            raise ValueError(
+                f"{height} x {width} pixels are no whole patches of {self.patch_size[0]}; choose other images "
+                "or patches"
+            )
         conv_BND = self.conv(pixels_B3SS).flatten(2).transpose(1, 2)
         # As the official code does.
         with torch.autocast(pixels_B3SS.device.type, enabled=False):

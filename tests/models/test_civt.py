@@ -134,7 +134,7 @@ def test_objectives_for_heads_that_it_lacks_are_refused() -> None:
     ("args", "message"),
     [
         ({"in_chans": 1}, "in_chans=1 gives no class logits for crops of 3 x 32 x 32"),
-        ({"patch_size": 12}, "32 x 32 pixels are not a whole number of patches of 12"),
+        ({"patch_size": 12}, "32 x 32 pixels are no whole patches of 12; choose other images or patches"),
         ({"patch_size": 7}, "patch_size must be even, found 7"),
         ({"class_token": False}, "unexpected keyword argument 'class_token'"),
         ({"global_pool": "avg"}, "unexpected keyword argument 'global_pool'"),
