@@ -43,6 +43,7 @@ benchmarks: $(READY)
 replay: $(READY)
 	$(BIN)/python benchmarks/replay.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar' --data $(DATA)/tiny_imagenet) --write docs/benchmarks.md
 	$(BIN)/python benchmarks/steps.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
+	$(BIN)/python benchmarks/objectives.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
 	$(BIN)/python benchmarks/precompute.py $(if $(DATA),--data '$(DATA)/imagenet_sample/*.tar') --write docs/benchmarks.md
 	$(BIN)/python benchmarks/start_up.py --write docs/benchmarks.md
 

@@ -75,14 +75,16 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
     from cskd_pipeline.labelling.job import PrecomputeJob, compute
-    from cskd_pipeline.labels import HardEncoding
+    from cskd_pipeline.labels.choice import make_encodings
     from cskd_pipeline.loading import CropLoader, block_batches
     from cskd_pipeline.store import StoreWriter
 
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
     teacher = random_teacher(arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
-    forms = {"hard": HardEncoding(positions=teacher.positions, classes=len(index.classes))}
+    forms = make_encodings(
+        {name: {} for name in ("hard", "soft", "truth")}, positions=teacher.positions, classes=len(index.classes)
+    )
     block = -(-BATCHES * arguments.batch // recipe.group) * recipe.group
     job = PrecomputeJob(index, recipe, teacher, forms, block=block)
     header = job.header

@@ -85,6 +85,7 @@ class Targets(NamedTuple):
         logits_dense_BCHW: fp32, d.
         sparse: soft targets of all positions (p = row * W + column) and of the global output, instead of logits.
         label_odds_B2: fp32, log p - log (1 - p) of g's probability of the crop's own class and of its mix partner's.
+        second: those of the second teacher, for objectives that have two.
     """
 
     ratio_steps: int
@@ -94,6 +95,7 @@ class Targets(NamedTuple):
     logits_dense_BCHW: Tensor | None = None
     sparse: SparseTargets | None = None
     label_odds_B2: Tensor | None = None
+    second: Targets | None = None
 
 
 class TrainBatch(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from cskd_pipeline.objectives.civt import Civt
 from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.objectives.deit import Deit
 from cskd_pipeline.objectives.dist import Dist
@@ -20,7 +21,7 @@ from cskd_pipeline.record import require_choice
 __all__ = ["OBJECTIVES", "Objective", "create_objective", "objective_to_json", "require_objective"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
-    {objective.name: objective for objective in (Supervised, Deit, Cskd, Kd, Nkd, Wttm, Dist, Dkd)}
+    {objective.name: objective for objective in (Supervised, Deit, Cskd, Kd, Nkd, Wttm, Dist, Dkd, Civt)}
 )
 
 

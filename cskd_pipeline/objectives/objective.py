@@ -24,6 +24,7 @@ class Objective(Record, abc.ABC):
         primary_head: the way of combining heads that the paper's accuracy refers to (see `evaluation.HEADS`).
         dense: whether the loss reads the student's dense logits (and the targets' grid).
         second_head: whether a vision transformer without a distillation token is given a second head for it.
+        teachers: how many teachers it learns from, each with labels of its own.
         whole_batch: whether a term belongs to the batch of an update, which then cannot be accumulated in parts.
     """
 
@@ -31,6 +32,7 @@ class Objective(Record, abc.ABC):
     primary_head: ClassVar[str]
     dense: ClassVar[bool]
     second_head: ClassVar[bool] = True
+    teachers: ClassVar[int] = 1
     whole_batch: ClassVar[bool] = False
 
     @property

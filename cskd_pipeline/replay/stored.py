@@ -149,11 +149,11 @@ class StoredTargets:
 
 
 class JoinedTargets:
-    """The targets of several stores with labels of the same crops, each of another kind."""
+    """The targets of several stores with labels of the same crops: of other kinds, or of two teachers."""
 
-    def __init__(self, parts: Sequence[StoredTargets]) -> None:
-        """Merge what these give."""
-        self._parts = parts
+    def __init__(self, parts: Sequence[StoredTargets], *, teachers: int = 1) -> None:
+        """Merge what these give, or with two teachers let the second be `Targets.second`."""
+        self._parts, self._teachers = parts, teachers
 
     def require(self, index: SampleIndex, recipe: CropRecipe, seeds: Sequence[int]) -> None:
         """Raise MismatchError unless every store is of these images and this recipe, with these seeds complete."""
@@ -167,8 +167,8 @@ class JoinedTargets:
 
     def targets(self, batch: CropBatch, *, device: torch.device) -> Targets | None:
         """What all stores hold of the batch's crops."""
-        found = [part.targets(batch, device=device) for part in self._parts]
-        return _merged([targets for targets in found if targets is not None])
+        found = [targets for part in self._parts if (targets := part.targets(batch, device=device)) is not None]
+        return found[0]._replace(second=found[1]) if self._teachers == 2 else _merged(found)
 
     def close(self) -> None:
         """Release memory, files and the decoding processes."""
@@ -177,13 +177,29 @@ class JoinedTargets:
 
 
 def stored_targets(
-    stores: Sequence[StoreReader], *, needs: frozenset[str], canary: Canary, scratch: Path | None = None
+    stores: Sequence[StoreReader],
+    *,
+    needs: frozenset[str],
+    canary: Canary,
+    scratch: Path | None = None,
+    teachers: int = 1,
 ) -> StoredTargets | JoinedTargets:
     """What is needed, each kind from the first of these stores that holds it; arguments as of `StoredTargets`.
 
+    With two `teachers`, everything from both of two stores.
+
     Raises:
+        UsageError: there is not one store for each of two teachers.
         MismatchError: none of the stores holds what is needed, or those that do are of different teachers.
     """
+    if teachers == 2:
+        if len(stores) != 2:
+            raise UsageError(
+                f"the objective learns from two teachers, found {len(stores)} store{'s' * (len(stores) != 1)}; give "
+                "one of each with --labels A --labels B"
+            )
+        pair = [StoredTargets(store, needs=needs, canary=canary, scratch=scratch) for store in stores]
+        return JoinedTargets(pair, teachers=2)
     by_store: dict[int, set[str]] = {}
     for kind in sorted(needs):
         able = (i for i, store in enumerate(stores) if any(name in store.encodings for name in SOURCES[kind]))

@@ -198,6 +198,7 @@ class Labels:
         provider = stored_targets(
             self.stores,
             needs=objective.needs,
+            teachers=getattr(objective, "teachers", 1),
             canary=Canary(canary),
             scratch=None if scratch is None else Path(scratch),
         )

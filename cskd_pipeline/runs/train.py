@@ -106,7 +106,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     )
     objective: str | None = setting(
         None,
-        "supervised, deit, cskd, kd, nkd, wttm, dist or dkd.",
+        "supervised, deit, cskd, kd, nkd, wttm, dist, dkd or civt.",
         group="objective",
         metavar="NAME",
         shown="cskd with --labels or --teacher, else supervised",
@@ -192,6 +192,10 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
         if objective.needs and not self.taught:
             raise UsageError(
                 f"objective {self.method} needs a teacher's targets: give --labels STORE, or --teacher NAME"
+            )
+        if objective.teachers == 2 and self.teacher:
+            raise UsageError(
+                f"objective {self.method} learns from two teachers, and --teacher is one; give --labels A --labels B"
             )
         return objective
 

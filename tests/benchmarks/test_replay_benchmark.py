@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cskd_pipeline.objectives import OBJECTIVES
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -49,6 +51,20 @@ def test_every_mode_of_a_training_step_is_measured(tmp_path: Path) -> None:
     possible = (none + rows[0]["teacher_ms"]) / none
     assert rows[1]["share_of_possible"] == pytest.approx(live / stored / possible)
     assert "| deit_ti | stored | cpu |" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_step_of_every_objective_is_measured_beside_that_of_none(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- objectives: begin -->\n<!-- objectives: end -->\n")
+    words = ["--teacher", "test_resnet", "--size", "64", "--batch", "8", "--repetitions", "1"]
+    words += ["--json", str(tmp_path / "rows"), "--write", str(page)]
+    subprocess.run([sys.executable, BENCHMARKS / "objectives.py", *words], check=True)
+    rows = {row["objective"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())}
+    assert {name.split()[0] for name in rows} == {*OBJECTIVES} - {"civt"}
+    for row in rows.values():
+        assert row["ratio_to_supervised"] == pytest.approx(row["ms"] / rows["supervised"]["ms"])
+    assert "| cskd mode=soft | deit_ti | cpu |" in page.read_text()
 
 
 @pytest.mark.slow

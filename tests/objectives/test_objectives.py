@@ -31,9 +31,19 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def output() -> StudentOutput:
+def output(teachers: int = 1) -> StudentOutput:
+    if teachers == 2:
+        cls_BC, conv_BC, inv_BC = (normal(B, C, seed=seed).requires_grad_() for seed in (1, 2, 6))
+        return StudentOutput(cls_BC, conv_BC=conv_BC, inv_BC=inv_BC)
     heads = normal(B, C, seed=1), normal(B, C, seed=2), normal(B, C, H, W, seed=3)
     return StudentOutput(*(head.requires_grad_() for head in heads))
+
+
+def taken(values: Any, rows: slice) -> Any:
+    """A named tuple of tensors with these rows of each."""
+    if isinstance(values, tuple):
+        return type(values)(*(taken(value, rows) for value in values))  # type: ignore[call-arg]
+    return values[rows] if isinstance(values, Tensor) else values
 
 
 def labels() -> MixedLabels:
@@ -45,34 +55,31 @@ def targets(*kinds: str, steps: int = 40000) -> Targets:
     g, d = normal(B, C, seed=4), normal(B, C, H, W, seed=5)
     hard = {"hard_global_B": g.argmax(1), "hard_dense_BHW": fuse(d, g, ratio_steps=steps).argmax(1)}
     soft = {"logits_global_BC": g, "logits_dense_BCHW": d}
-    return Targets(steps, **{**(hard if "hard" in kinds else {}), **(soft if "soft" in kinds else {})})
+    second = Targets(steps, logits_global_BC=normal(B, C, seed=7))
+    return Targets(steps, **{**(hard if "hard" in kinds else {}), **(soft if "soft" in kinds else {})}, second=second)
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
 def test_every_objective_gives_one_finite_fp32_value_an_example(objective: Objective) -> None:
-    loss_B = objective(output(), labels(), targets(*objective.needs) if objective.needs else None)
+    loss_B = objective(output(objective.teachers), labels(), targets(*objective.needs) if objective.needs else None)
     assert loss_B.shape == (B,) and loss_B.dtype == torch.float32
     assert bool(loss_B.isfinite().all())
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
 def test_every_objective_reaches_every_head_that_it_claims_to_train(objective: Objective) -> None:
-    heads = output()
+    heads = output(objective.teachers)
     objective(heads, labels(), targets(*objective.needs)).sum().backward()  # type: ignore[no-untyped-call]
-    for logits in (heads.cls_BC, heads.dist_BC, heads.dense_BCHW if objective.dense else None):
+    for logits in heads._replace(dense_BCHW=heads.dense_BCHW if objective.dense else None):
         assert logits is None or (logits.grad is not None and bool(logits.grad.abs().sum((1,)).all()))
-    assert objective.dense or (heads.dense_BCHW is not None and heads.dense_BCHW.grad is None)
+    assert objective.dense or heads.dense_BCHW is None or heads.dense_BCHW.grad is None
 
 
 @pytest.mark.parametrize("objective", [case for case in CASES if not case.whole_batch], ids=str)
 def test_an_example_is_judged_by_itself(objective: Objective) -> None:
-    whole = objective(output(), labels(), targets(*objective.needs))
-    o, y, t = output(), labels(), targets(*objective.needs)
-    part = StudentOutput(*(head[1:2] for head in (o.cls_BC, o.dist_BC, o.dense_BCHW) if head is not None))
-    fields = ("hard_global_B", "hard_dense_BHW", "logits_global_BC", "logits_dense_BCHW")
-    one = Targets(t.ratio_steps, *(None if getattr(t, f) is None else getattr(t, f)[1:2] for f in fields))
-    label = MixedLabels(y.first_B[1:2], y.second_B[1:2], y.weight_B[1:2], y.smoothing)
-    torch.testing.assert_close(objective(part, label, one), whole[1:2])
+    o, y, t = output(objective.teachers), labels(), targets(*objective.needs)
+    part, label, one = (taken(values, slice(1, 2)) for values in (o, y, t))
+    torch.testing.assert_close(objective(part, label, one), objective(o, y, t)[1:2])
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
@@ -139,8 +146,13 @@ def test_soft_objectives_refuse_targets_without_soft_ones(name: str) -> None:
 @pytest.mark.parametrize("objective", [case for case in CASES if case.needs], ids=str)
 def test_what_an_objective_needs_and_does_not_get_is_said(objective: Objective) -> None:
     with pytest.raises(UsageError, match="reads a teacher's targets, found None; give"):
-        objective(output(), labels(), None)
+        objective(output(objective.teachers), labels(), None)
     heads = output()
+    if objective.teachers == 2:
+        with pytest.raises(UsageError, match="gives no conv_BC"):
+            objective(heads, labels(), targets("soft"))
+        with pytest.raises(MismatchError, match="reads two teachers' targets, found one's"):
+            objective(output(2), labels(), targets("soft")._replace(second=None))
     if objective.second_head:
         with pytest.raises(UsageError, match="gives no dist_BC"):
             objective(StudentOutput(heads.cls_BC, None, heads.dense_BCHW), labels(), targets("hard", "soft"))

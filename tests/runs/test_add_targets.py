@@ -12,6 +12,7 @@ from toys import STUDENT_ARGS
 
 import cskd_pipeline as cskd
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
+from cskd_pipeline.losses import global_logits, soft_target_cross_entropy
 from cskd_pipeline.replay import Canary, stored_targets
 from cskd_pipeline.store import StoreReader, StoreWriter
 
@@ -87,3 +88,25 @@ def test_stores_that_do_not_belong_together_are_refused(
     with pytest.raises(DataError, match=r"seed 9 .*incomplete.* add to"):
         cskd.add_targets(str(poor), targets="truth", seeds=9, data=toy, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_two_teachers_labels_reach_the_heads_that_learn_from_them(toy_store: Path, toy: Path) -> None:
+    labels, objective = cskd.open([toy_store, toy_store], data=toy), cskd.objective("civt")
+    student = labels.student(
+        "civt_ti", objective, args={"embed_dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8, "img_size": 32}
+    )
+    with labels.loader(objective, student, **SIZES) as loader:
+        pixels, y, targets = next(iter(loader))
+        assert targets is not None and targets.second is not None
+        output = student(pixels)
+        expected = soft_target_cross_entropy(output.cls_BC, y.probabilities_BC(3))
+        for head, said in ((output.conv_BC, targets), (output.inv_BC, targets.second)):
+            assert head is not None
+            teacher = global_logits(said).log_softmax(1)
+            expected = expected + (teacher.exp() * (teacher - head.log_softmax(1))).sum(1)
+        torch.testing.assert_close(objective(output, y, targets), expected)
+    for stores in ([toy_store], [toy_store] * 3):
+        with pytest.raises(UsageError, match=f"two teachers, found {len(stores)} store.*; give one of each"):
+            cskd.open(stores, data=toy).loader(objective, student, **SIZES)
+    with pytest.raises(UsageError, match="civt learns from two teachers, and --teacher is one"):
+        cskd.TrainRequest.of(data="d", teacher="resnet18", objective="civt").make_objective()

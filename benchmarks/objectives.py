@@ -1,0 +1,107 @@
+r"""What a training step costs with each objective on stored labels, over one on true labels alone.
+
+    python benchmarks/objectives.py --data 'DATA/imagenet_sample/*.tar' --write docs/benchmarks.md
+    python benchmarks/objectives.py --data DATA --device cuda --size 224 --batch 512 --precision bf16
+
+Steps are those of `benchmarks/steps.py`: the same student with both heads, on the same crops, each objective in turn.
+Times are medians of processor time on one core of a CPU, and of wall time on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import report
+from steps import WARM_UP, Steps, prepare
+
+Row = dict[str, Any]
+VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode": "soft"}}
+"""Measured beside the defaults."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
+    parser.add_argument("--student", default="deit_ti", help="which (%(default)s)")
+    parser.add_argument("--teacher", default="regnety_002", help="of timm; with random weights (%(default)s)")
+    parser.add_argument("--size", type=int, default=96, help="side of crops (%(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="crops a step (%(default)s)")
+    parser.add_argument("--precision", default="fp32", help="of student and teacher (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="(%(default)s)")
+    parser.add_argument("--repetitions", type=int, default=9, help="steps of each objective (%(default)s)")
+    report.add_output_options(parser)
+    arguments = parser.parse_args()
+    rows = compare(arguments)
+    options = ("data", "student", "teacher", "size", "batch", "precision", "device", "repetitions")
+    command = report.command_line("objectives", arguments, options)
+    report.publish(rows, table(rows), arguments, mark="objectives", command=command, on=report.machine("timm"))
+
+
+def compare(arguments: argparse.Namespace) -> list[Row]:
+    """One row an objective. All take turns, step by step, so that a busy moment hits them alike."""
+    import torch
+
+    from cskd_pipeline.objectives import OBJECTIVES, create_objective
+    from cskd_pipeline.replay import Canary, StoredTargets
+    from cskd_pipeline.store import StoreReader
+
+    on_cpu = arguments.device == "cpu"
+    if on_cpu:
+        torch.set_num_threads(1)
+    # civt has a student and two stores of its own
+    settings = [(name, {}) for name, kind in OBJECTIVES.items() if kind.teachers == 1] + [*VARIANTS.items()]
+    with contextlib.ExitStack() as ended:
+        folder = Path(ended.enter_context(tempfile.TemporaryDirectory()))
+        job, batches = prepare(folder, arguments)
+        steps = {}
+        for name, values in settings:
+            objective = create_objective(name, **values)
+            reader = StoreReader(folder / "labels.zarr")
+            provider = StoredTargets(reader, needs=objective.needs, canary=Canary(0.01))
+            ended.callback(provider.close)
+            label = " ".join([name, *(f"{key}={value}" for key, value in values.items())])
+            steps[label] = Steps(arguments.student, job, batches, provider, objective, arguments)
+        times: dict[str, list[float]] = {label: [] for label in steps}
+        for turn in range(WARM_UP + arguments.repetitions):
+            for label, step in steps.items():
+                began = time.process_time() if on_cpu else time.perf_counter()
+                step()
+                if not on_cpu:
+                    torch.cuda.synchronize()
+                if turn >= WARM_UP:
+                    times[label].append((time.process_time() if on_cpu else time.perf_counter()) - began)
+    ms = {label: 1e3 * statistics.median(values) for label, values in times.items()}
+    return [
+        {
+            "bench": "objectives",
+            "objective": label,
+            "student": arguments.student,
+            "device": arguments.device,
+            "ms": ms[label],
+            "spread": [1e3 * min(values), 1e3 * max(values)],
+            "ratio_to_supervised": ms[label] / ms["supervised"],
+        }
+        for label, values in times.items()
+    ]
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = ["| objective | student | device | ms a step | least to most | times `supervised` |", f"|{'---|' * 6}"]
+    for row in rows:
+        low, high = row["spread"]
+        lines.append(
+            f"| {row['objective']} | {row['student']} | {row['device']} | {row['ms']:.0f} | {low:.0f} to {high:.0f} | "
+            f"{row['ratio_to_supervised']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
