@@ -65,8 +65,12 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[f
     return mean, std
 
 
-def input_size(model: nn.Module) -> int:
-    """Side in pixels of the images that a model was built for, or else that its published weights were made with."""
+def input_size(model: nn.Module, *, args: Mapping[str, Any]) -> int:
+    """Side in pixels of the images that a model was built for, or else that its published weights were made with.
+
+    `args` are those that it was built with: not every model says itself what became of `img_size`.
+    """
     fixed: Any = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    given = args.get("img_size")
     config: Any = model.pretrained_cfg
-    return int(fixed[0] if fixed else config["input_size"][-1])
+    return int(fixed[0] if fixed else given if isinstance(given, int) else config["input_size"][-1])

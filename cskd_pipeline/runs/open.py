@@ -299,7 +299,7 @@ def student_for(
 
     Arguments and errors are those of `models.student.create_student` and `Labels.student`.
     """
-    from cskd_pipeline.models.student import can_be_distilled, create_student, other_size
+    from cskd_pipeline.models.student import can_be_distilled, create_student, fixed_size, other_size
 
     arguments = dict(args or {})
 
@@ -317,8 +317,8 @@ def student_for(
         )
 
     plain = build(None, False, None)
-    takes = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
-    if takes is not None and tuple(takes) != (size, size):
+    takes = fixed_size(plain, size=size)
+    if takes is not None and takes != (size, size):
         if "img_size" in arguments:
             raise other_size(size, takes)
         arguments["img_size"] = size

@@ -46,7 +46,7 @@ def open_model(
         MismatchError: it has another number of classes than asked for.
     """
     from cskd_pipeline.checkpoint import read_metadata
-    from cskd_pipeline.models.student import StudentSpec, create_student
+    from cskd_pipeline.models.student import StudentSpec, TokenStudent, create_student
     from cskd_pipeline.models.weights import fit_weights, load_weights
 
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
@@ -62,7 +62,7 @@ def open_model(
     if classes is not None and classes != count:
         raise MismatchError(f"{file} predicts {count} classes, the data has {classes}; evaluate on its own data")
     built = create_student(name, classes=count, args=arguments)
-    if hasattr(built.model, "head_dist"):  # the third head of CSKD's evaluation
+    if isinstance(built, TokenStudent):  # the third head of CSKD's evaluation
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
     fit_weights(built.model, load_weights(file), source=file)
     return built

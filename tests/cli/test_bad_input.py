@@ -407,7 +407,7 @@ CASES: dict[str, Case] = {
     "student: argument settled elsewhere": case(USAGE, "num_classes", "leave it out")(
         train("--student-arg", "num_classes=7")
     ),
-    "student: no patch tokens": case(USAGE, "resnet18", "no patch tokens", "deit_ti")(
+    "student: a coarser map than the teacher's": case(MISMATCH, "1 x 1 positions do not pool", "another stride")(
         lambda s: [
             *["train", "--data", s.toy, "--labels", s.store, "--student", "resnet18", "--drop-path", "0"],
             *["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--out", s.out],

@@ -1,14 +1,16 @@
 """Students: any timm model, with the heads that distillation needs."""
 
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
-from cskd_pipeline.models.student.heads import Student, StudentSpec, parameter_count, plain_state_dict
-from cskd_pipeline.models.student.probe import other_size, require_answers
+from cskd_pipeline.models.student.heads import Student, StudentSpec, TokenStudent, parameter_count, plain_state_dict
+from cskd_pipeline.models.student.probe import fixed_size, other_size, require_answers
 
 __all__ = [
     "Student",
     "StudentSpec",
+    "TokenStudent",
     "can_be_distilled",
     "create_student",
+    "fixed_size",
     "other_size",
     "parameter_count",
     "plain_state_dict",

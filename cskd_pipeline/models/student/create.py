@@ -13,7 +13,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from cskd_pipeline.errors import MismatchError, UsageError, nearest
+from cskd_pipeline.errors import UsageError, nearest
 from cskd_pipeline.models.civt import CivT
 from cskd_pipeline.models.student.heads import (
     CivtStudent,
@@ -23,7 +23,7 @@ from cskd_pipeline.models.student.heads import (
     StudentSpec,
     TokenStudent,
 )
-from cskd_pipeline.models.student.probe import require_answers
+from cskd_pipeline.models.student.probe import require_answers, require_tiles, with_map_head
 from cskd_pipeline.models.timm_model import build_model, input_size
 from cskd_pipeline.models.weights import fit_weights, load_weights
 
@@ -68,13 +68,13 @@ def create_student(
             which is all that evaluation needs.
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
-        distillation: give a plain ViT the second head that a distillation objective needs.
+        distillation: give a model without a distillation token the second head that a distillation objective needs.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
 
     Raises:
         UsageError: unknown model, arguments it refuses or that make it something else than a classifier of RGB
             images, or a model that cannot be distilled into.
-        MismatchError: the patch tokens do not pool to `grid`, or it takes images of another size.
+        MismatchError: its patch tokens or last feature map do not pool to `grid`, or it takes images of another size.
         DataError: `weights` is damaged or does not fit.
     """
     distillation = distillation or grid is not None
@@ -90,32 +90,39 @@ def create_student(
         # Not torch.manual_seed, which seeds every GPU as well.
         torch.default_generator.manual_seed(seed)
         model = build_model(spec.model, classes=classes, args=spec.args, option="--student-arg", drop_path=drop_path)
-        student = _with_heads(model, spec)
-    student.size = input_size(model) if size is None else size
+        plain = PlainStudent(model, spec)
+        plain.size = input_size(model, args=spec.args) if size is None else size
+        student = _with_heads(plain)
+    student.size = plain.size
     require_answers(student, size=student.size)
     if weights is not None:
         student.fresh = fit_weights(
             student.model,
             load_weights(weights),
             source=weights,
-            may_differ=("head.", "head_dist.", "head_conv.", "head_inv.", "fc.", "classifier."),
+            may_differ=("head.", "head_dist.", "head_conv.", "head_inv.", "fc.", "classifier.", *_classifiers(model)),
         )
     return student
 
 
 def can_be_distilled(student: Student) -> bool:
-    """Whether the model has patch tokens for dense logits, and takes a second head where it has none."""
-    return isinstance(student.model, VisionTransformer) and not isinstance(student.model, CivT)
+    """Whether the model is one of those that have patch tokens or a last feature map for dense logits."""
+    model = student.model
+    return not isinstance(model, CivT) and (
+        isinstance(model, VisionTransformer) or hasattr(model, "forward_intermediates")
+    )
 
 
-def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
-    if not isinstance(model, VisionTransformer):
-        if spec.distillation:
-            raise UsageError(
-                f"{spec.model} ({type(model).__name__}) has no patch tokens to distil into; choose a vision "
-                "transformer such as deit_ti, or --objective supervised"
-            )
-        return PlainStudent(model, spec)
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """Prefixes of the weights that depend on the number of classes, as the model's configuration names them."""
+    named = model.pretrained_cfg.get("classifier") or ()
+    return tuple(f"{name}." for name in ((named,) if isinstance(named, str) else named))
+
+
+def _with_heads(plain: PlainStudent) -> Student:
+    """The student with the heads that its spec asks for."""
+    model: Any = plain.model
+    spec = plain.spec
     if isinstance(model, CivT):
         if spec.distillation:
             raise UsageError(
@@ -123,25 +130,34 @@ def _with_heads(model: nn.Module, spec: StudentSpec) -> Student:
                 "another --objective, or a student such as deit_s"
             )
         return CivtStudent(model, spec)
-    if spec.distillation and not isinstance(model.head, nn.Linear):
-        raise UsageError(
-            f"{spec.model} has no linear classifier to distil into; leave out --student-arg that change it"
-        )
-    if spec.grid is not None:
-        if not isinstance(model.patch_drop, nn.Identity):
-            raise UsageError(f"{spec.model} drops patches, so its dense logits have no grid; leave out patch_drop_rate")
-        image, patch = model.patch_embed.img_size, model.patch_embed.patch_size
-        if spec.grid != (1, 1) and (image[0] % patch[0] or image[1] % patch[1]):
+    if isinstance(model, VisionTransformer):
+        if spec.distillation and not isinstance(model.head, nn.Linear):
             raise UsageError(
-                f"patches of {patch[0]} x {patch[1]} pixels do not cover {image[0]} x {image[1]}, so its grid "
-                "is not the teacher's; choose another --student-arg patch_size or img_size"
+                f"{spec.model} has no linear classifier to distil into; leave out --student-arg that change it"
             )
-        rows, columns = model.patch_embed.grid_size
-        if rows % spec.grid[0] or columns % spec.grid[1]:
-            raise MismatchError(
-                f"the student's {rows} x {columns} patch tokens do not pool to the teacher's {spec.grid[0]} x "
-                f"{spec.grid[1]} grid by a whole factor; choose another patch size or image size"
-            )
-    if isinstance(model, VisionTransformerDistilled):
-        return TokenStudent(model, spec)
-    return PooledStudent(model, spec) if spec.distillation else PlainStudent(model, spec)
+        if spec.grid is not None:
+            _require_patch_grid(model, spec, spec.grid)
+        if isinstance(model, VisionTransformerDistilled):
+            return TokenStudent(model, spec)
+        return PooledStudent(model, spec) if spec.distillation else plain
+    if not spec.distillation:
+        return plain
+    _require_all_patches(model, spec)
+    require_answers(plain, size=plain.size)
+    return with_map_head(plain)
+
+
+def _require_patch_grid(model: VisionTransformer, spec: StudentSpec, grid: tuple[int, int]) -> None:
+    _require_all_patches(model, spec)
+    image, patch = model.patch_embed.img_size, model.patch_embed.patch_size
+    if grid != (1, 1) and (image[0] % patch[0] or image[1] % patch[1]):
+        raise UsageError(
+            f"patches of {patch[0]} x {patch[1]} pixels do not cover {image[0]} x {image[1]}, so its grid "
+            "is not the teacher's; choose another --student-arg patch_size or img_size"
+        )
+    require_tiles(model.patch_embed.grid_size, grid, what="patch tokens", remedy="another patch size or image size")
+
+
+def _require_all_patches(model: nn.Module, spec: StudentSpec) -> None:
+    if not isinstance(getattr(model, "patch_drop", None), nn.Identity | None):
+        raise UsageError(f"{spec.model} drops patches, so its dense logits have no grid; leave out patch_drop_rate")

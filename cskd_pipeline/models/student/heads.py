@@ -1,5 +1,5 @@
-"""Students: class logits alone, a distillation token, a token for each of two teachers, or the pooled feature with a
-second head; and their spec.
+"""Students: class logits alone, a distillation token, a token for each of two teachers, or a second head on the pooled
+feature or the last feature map.
 
 Heads after CSKD (arXiv 2307.08500): z_cls from the class token, z_dist from the distillation token, z_patch from
 the patch tokens through the SAME head as z_dist. Which of them a loss reads is the objective's business.
@@ -23,7 +23,7 @@ class StudentSpec(Record):
     """What it takes to build the same student again.
 
     `model` is timm's name, `args` are further arguments of timm.create_model. `grid` is (H, W) of the dense logits,
-    None for a student without them; with `distillation` a plain ViT is given a second head.
+    None for a student without them; with `distillation` a model without a distillation token is given a second head.
     """
 
     model: str
@@ -76,11 +76,23 @@ class Student(nn.Module, abc.ABC):
             return None
         # For these pixels: some models take images of any size.
         rows, columns = self.model.patch_embed.dynamic_feat_size(tuple(pixels_B3SS.shape[-2:]))
-        (height, across), (batch, _, width) = self.spec.grid, tokens_BND.shape
-        # A reshape and a mean, not adaptive_avg_pool2d: its gradient is deterministic on every device.
-        tiles = tokens_BND.reshape(batch, height, rows // height, across, columns // across, width)
-        dense_BCHW: Tensor = head(tiles.mean((2, 4))).permute(0, 3, 1, 2)
-        return dense_BCHW
+        return _pooled_logits(tokens_BND.reshape(len(tokens_BND), rows, columns, -1), self.spec.grid, head)
+
+
+def _pooled_logits(map_BhwD: Tensor, grid: tuple[int, int], head: nn.Module) -> Tensor:
+    """`head` over the mean of each of the grid's tiles: [B, C, H, W]."""
+    (height, across), (batch, rows, columns, width) = grid, map_BhwD.shape
+    # A reshape and a mean, not adaptive_avg_pool2d: its gradient is deterministic on every device.
+    tiles = map_BhwD.reshape(batch, height, rows // height, across, columns // across, width)
+    dense_BCHW: Tensor = head(tiles.mean((2, 4))).permute(0, 3, 1, 2)
+    return dense_BCHW
+
+
+def _second_head(width: int, classes: int) -> nn.Linear:
+    head = nn.Linear(width, classes)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 class PlainStudent(Student):
@@ -122,9 +134,7 @@ class PooledStudent(Student):
 
     def __init__(self, model: Any, spec: StudentSpec) -> None:
         super().__init__(model, spec)
-        self.head_dist = nn.Linear(model.head.in_features, spec.classes)
-        nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
-        nn.init.zeros_(self.head_dist.bias)
+        self.head_dist = _second_head(model.head.in_features, spec.classes)
 
     def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
         """Class and distillation logits, and dense ones where the student was given a grid."""
@@ -140,11 +150,49 @@ class PooledStudent(Student):
         )
 
 
+class MapStudent(Student):
+    """Any other timm model, with a second linear head on its last feature map.
+
+    z_patch is that head over the mean of each of the grid's tiles, and z_dist over the mean of the whole map, which is
+    the mean of z_patch. z_cls is what timm's forward pass gives: a model with a distillation head of its own (LeViT,
+    PiT) averages it with the class head.
+    """
+
+    def __init__(self, model: Any, spec: StudentSpec, *, width: int, normed: bool) -> None:
+        """`width` is the map's number of channels; `normed` as in `last_map`."""
+        super().__init__(model, spec)
+        self._normed = normed
+        self.head_dist = _second_head(width, spec.classes)
+
+    def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
+        """Class and distillation logits, and dense ones where the student was given a grid."""
+        features, map_BhwD = last_map(self.model, pixels_B3SS, normed=self._normed)
+        return StudentOutput(
+            cls_BC=self.model.forward_head(features),
+            dist_BC=self.head_dist(map_BhwD.mean((1, 2))),
+            dense_BCHW=None if self.spec.grid is None else _pooled_logits(map_BhwD, self.spec.grid, self.head_dist),
+        )
+
+
+def last_map(model: Any, pixels_B3SS: Tensor, *, normed: bool) -> tuple[Any, Tensor]:
+    """What a timm model's `forward_head` takes, and its last feature map [B, h, w, D], of one forward pass.
+
+    The map is what the classifier pools (after an EfficientNet's last convolution), or where it pools none (a class
+    token, several scales), that of the last stage, with the model's final norm if `normed`.
+    """
+    features, (map_BDhw,) = model.forward_intermediates(pixels_B3SS, indices=1, norm=normed, output_fmt="NCHW")
+    if isinstance(features, Tensor) and features.ndim == 4 and features.shape[2:] == map_BDhw.shape[2:]:
+        return features, features.permute(0, 2, 3, 1)
+    # Average-pooling ViTs norm after pooling; per position it puts both inputs of the head on one scale.
+    after_pooling = getattr(model, "fc_norm", None) or nn.Identity()
+    return features, after_pooling(map_BDhw.permute(0, 2, 3, 1))
+
+
 def plain_state_dict(student: Student) -> dict[str, Tensor]:
     """The weights under timm's own names, on the CPU: timm.create_model(..., checkpoint_path=FILE) loads them.
 
-    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`, and a CivT its three heads. The
-    second head that was added to a plain ViT is left out: timm's model has no place for it.
+    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`, and a CivT its three heads. A second
+    head that was added to another model is left out: timm's model has no place for it.
     """
     return {name: value.detach().cpu().contiguous() for name, value in student.model.state_dict().items()}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from cskd_pipeline.batch import StudentOutput
 from cskd_pipeline.errors import MismatchError, UsageError, first_line
-from cskd_pipeline.models.student.heads import Student
+from cskd_pipeline.models.student.heads import MapStudent, PlainStudent, Student, last_map
 
 
 @torch.no_grad()
@@ -49,12 +51,75 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
         )
 
 
+def require_tiles(positions: tuple[int, int], grid: tuple[int, int], *, what: str, remedy: str) -> None:
+    """Raise MismatchError unless the student's (rows, columns) pool to the teacher's grid by a whole factor."""
+    (rows, columns), (height, width) = positions, grid
+    if rows % height or columns % width:
+        raise MismatchError(
+            f"the student's {rows} x {columns} {what} do not pool to the teacher's {height} x {width} grid by a whole "
+            f"factor; choose {remedy}"
+        )
+
+
+def fixed_size(plain: Student, *, size: int) -> tuple[int, int] | None:
+    """(rows, columns) of the pixels that a model was built for, None if it takes crops of `size` as they are."""
+    takes: Any = getattr(getattr(plain.model, "patch_embed", None), "img_size", None)
+    if takes is not None:
+        return (takes[0], takes[1])
+    if not plain.model.pretrained_cfg.get("fixed_input_size"):
+        return None
+    try:
+        require_answers(plain, size=size)
+    except UsageError:
+        return (plain.size, plain.size)
+    return None
+
+
 def other_size(size: int, takes: tuple[int, int]) -> MismatchError:
     """The error of crops of `size` pixels for a student that takes images of another size."""
     return MismatchError(
         f"the crops are {size} x {size} pixels, the student takes {takes[0]} x {takes[1]}; give --student-arg "
         f"img_size={size}, or crops of that size"
     )
+
+
+@torch.no_grad()
+def with_map_head(plain: PlainStudent) -> MapStudent:
+    """The same model with a second head on its last feature map.
+
+    Raises:
+        UsageError: it gives none.
+        MismatchError: the map does not pool to the grid.
+    """
+    model: Any = plain.model
+    size = plain.size
+    before = model.training
+    model.eval()
+    try:
+        pixels = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+        try:
+            normed, (features, map_BhwD) = True, last_map(model, pixels, normed=True)
+        except AssertionError:  # Hiera's stages have no norm to take
+            normed, (features, map_BhwD) = False, last_map(model, pixels, normed=False)
+        expected = model(pixels)
+        fault = ""
+        if not torch.allclose(
+            model.forward_head(features), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+        ):
+            fault = "forward_head of its features gives other class logits than the model"
+    except Exception as error:  # models without that part of timm's interface, each in its own way
+        fault = first_line(error)
+    finally:
+        model.train(before)
+    if fault:
+        raise UsageError(
+            f"{plain.spec.model} ({type(model).__name__}) gives no last feature map to distil into ({fault}); choose "
+            "another student, such as deit_ti or resnet50, or an objective that reads class logits alone"
+        )
+    _, rows, columns, width = map_BhwD.shape
+    if plain.spec.grid is not None:
+        require_tiles((rows, columns), plain.spec.grid, what="positions", remedy="another stride or image size")
+    return MapStudent(model, plain.spec, width=width, normed=normed)
 
 
 def _fault(output: StudentOutput, student: Student, *, batch: int) -> str:
