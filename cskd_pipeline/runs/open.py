@@ -124,7 +124,8 @@ class Labels:
 
         Raises:
             UsageError: timm has no such model, or it refuses the arguments or cannot be distilled into.
-            MismatchError: it does not take crops of this size, or its patch tokens do not pool to the grid.
+            MismatchError: it does not take crops of this size, or its patch tokens or last feature map do not pool to
+                the grid.
             DataError: the weights are damaged or do not fit.
         """
         from cskd_pipeline.objectives import require_objective
