@@ -59,7 +59,7 @@ def test_every_family_of_timm_can_be_distilled_into(module: str) -> None:
 
 
 def test_no_family_of_timm_is_left_out() -> None:
-    assert set(timm.list_modules()) <= FAMILIES.keys()
+    assert set(timm.list_modules()) - {"civt", "rednet"} <= FAMILIES.keys()  # ours are tested by themselves
 
 
 @torch.no_grad()

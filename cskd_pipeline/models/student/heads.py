@@ -191,8 +191,8 @@ def last_map(model: Any, pixels_B3SS: Tensor, *, normed: bool) -> tuple[Any, Ten
 def plain_state_dict(student: Student) -> dict[str, Tensor]:
     """The weights under timm's own names, on the CPU: timm.create_model(..., checkpoint_path=FILE) loads them.
 
-    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`, and a CivT its three heads. A second
-    head that was added to another model is left out: timm's model has no place for it.
+    A distilled ViT keeps `head_dist`, which timm's evaluation averages with `head`, and a CivT its three heads. A
+    second head that was added to another model is left out: timm's model has no place for it.
     """
     return {name: value.detach().cpu().contiguous() for name, value in student.model.state_dict().items()}
 
