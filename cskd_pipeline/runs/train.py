@@ -86,8 +86,8 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     )
     student: str = setting(
         "deit_s",
-        "deit_ti, deit_s, deit_b, civt_s, rednet26 (or another size), or any of timm; for deit and cskd, one with patch "
-        "tokens or a last feature map.",
+        "deit_ti, deit_s, deit_b, civt_s, rednet26 (or another size), or any of timm; for deit and cskd, one with "
+        "patch tokens or a last feature map.",
         group="student",
         metavar="MODEL",
     )

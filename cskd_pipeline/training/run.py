@@ -113,7 +113,8 @@ class Run:
             models = self.learner.models
             scores = evaluate(models, self.evaluation, autocast=self.learner.autocast)
         row = self._row(scores)
-        leader = improved(self.position.best, scores, head=self.objective.primary_head, epoch=self.position.epoch + 1)
+        head = self.objective.primary_head if self.learner.student.keeps_heads else "cls"
+        leader = improved(self.position.best, scores, head=head, epoch=self.position.epoch + 1)
         if leader is not None:
             self.position.best = leader
             self._save_model("best", self.learner.models[leader.weights])

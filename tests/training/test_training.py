@@ -20,7 +20,9 @@ import torch
 from safetensors.torch import load_file
 from synthetic_training import CLASSES, CONFIG, TINY, Countdown, SyntheticSource, evaluation_batches, run, state_of
 from torch import Tensor
+from toys import STUDENT_ARGS
 
+import cskd_pipeline as cskd
 from cskd_pipeline.batch import TrainBatch
 from cskd_pipeline.checkpoint import read_metadata, save_state
 from cskd_pipeline.errors import DataError, RetryError, StoppedError, UsageError
@@ -396,3 +398,22 @@ def test_a_run_that_waits_for_data_says_what_helps(tmp_path: Path) -> None:
     assert "docs/performance.md" in slow
     fast = said("fast")
     assert "waiting" in fast and "give more" not in fast
+
+
+def test_the_best_of_a_student_whose_added_head_is_not_kept_is_that_of_its_class_logits(
+    toy_store: Path, toy: Path, tmp_path: Path
+) -> None:
+    done = cskd.train(
+        labels=toy_store,
+        data=toy,
+        student="vit_tiny_patch16_224",
+        student_args=STUDENT_ARGS,
+        epochs=2,
+        warmup_epochs=0,
+        batch_size=20,
+        workers=0,
+        device="cpu",
+        out=tmp_path / "run",
+    )
+    assert done.best is not None and done.best.head == "cls"
+    assert cskd.evaluate(tmp_path / "run", data=toy, device="cpu", workers=0).scores["cls"].top1 == done.best.top1

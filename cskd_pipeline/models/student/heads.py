@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -48,7 +48,10 @@ class Student(nn.Module, abc.ABC):
         model: the timm model.
         fresh: keys of weights that a file given for the start did not provide.
         size: side in pixels of the crops that it was tried with.
+        keeps_heads: whether files of weights, which timm loads, hold all of its heads.
     """
+
+    keeps_heads: ClassVar[bool] = True
 
     def __init__(self, model: Any, spec: StudentSpec) -> None:
         super().__init__()
@@ -132,6 +135,8 @@ class CivtStudent(Student):
 class PooledStudent(Student):
     """A plain ViT with a second linear head, fed with the pooled feature and with the patch tokens."""
 
+    keeps_heads: ClassVar[bool] = False
+
     def __init__(self, model: Any, spec: StudentSpec) -> None:
         super().__init__(model, spec)
         self.head_dist = _second_head(model.head.in_features, spec.classes)
@@ -157,6 +162,8 @@ class MapStudent(Student):
     the mean of z_patch. z_cls is what timm's forward pass gives: a model with a distillation head of its own (LeViT,
     PiT) averages it with the class head.
     """
+
+    keeps_heads: ClassVar[bool] = False
 
     def __init__(self, model: Any, spec: StudentSpec, *, width: int, normed: bool) -> None:
         """`width` is the map's number of channels; `normed` as in `last_map`."""
