@@ -1,7 +1,8 @@
-"""The 300-epoch ImageNet-1k runs of CSKD and of the distilled DeiT that it is compared with.
+"""The papers' 300-epoch ImageNet-1k runs: CSKD, the distilled DeiT that it is compared with, NKD and Co-advise.
 
 Sources: CSKD (Zhao, Song and Liang, ICCV 2023, arXiv 2307.08500, tables and official configuration), DeiT (Touvron
-et al., ICML 2021, arXiv 2012.12877). bf16 replaces the papers' automatic mixed precision.
+et al., ICML 2021, arXiv 2012.12877), NKD (Yang et al., ICCV 2023, arXiv 2303.13005, and its code), Co-advise (Ren et
+al., CVPR 2022, arXiv 2106.12378, and its code). bf16 replaces the papers' automatic mixed precision.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class Preset(Record):
         name: the preset's own name.
         paper: source of the numbers.
         data: data set that `top1` was measured on.
-        teacher: timm tag of the published teacher.
+        teacher: timm tag of the published teacher, or of both.
         recipe: crop recipe of the store.
         student: student model.
         objective: JSON form of the objective.
         train: fields of `training.TrainConfig`.
         repeats: views per image in an epoch, which then shows 1/repeats of the images (repeated augmentation).
-        top1: published ImageNet-1k top-1 in per cent.
+        top1: published ImageNet-1k top-1 in per cent; None where no source gives it.
         head: combination of heads for `top1`.
     """
 
@@ -40,14 +41,15 @@ class Preset(Record):
     student: str
     objective: Mapping[str, Any]
     train: Mapping[str, Any]
-    top1: float
+    top1: float | None
     head: str
     repeats: int = 3
 
     @property
     def command(self) -> str:
         """The command that trains it from a finished store."""
-        return f"cskd-pipeline train --preset {self.name} --labels LABELS.zarr --data {self.data} --out RUN"
+        labels = " ".join("--labels LABELS.zarr" for _ in self.teacher.split(" and "))
+        return f"cskd-pipeline train --preset {self.name} {labels} --data {self.data} --out RUN"
 
 
 def find_preset(name: str) -> Preset:
@@ -77,24 +79,55 @@ _RECIPE: Mapping[str, Any] = MappingProxyType(
 )
 _BASE: Mapping[str, Any] = MappingProxyType({**_RECIPE, "batch_size": 256, "lr": 2.5e-4})
 
+_PLAIN: Mapping[str, Any] = MappingProxyType(
+    {**_RECIPE, "warmup_epochs": 20, "drop_path": 0.0, "ema_decay": 0.0, "clip_grad": 5.0}
+)
+"""Without repeated augmentation, moving average and drop path."""
+
 _CSKD = MappingProxyType({"name": "cskd", "mode": "hard", "schedule": "linear", "alpha": 0.5, "weight": 1.0})
 _DEIT = MappingProxyType({"name": "deit", "mode": "hard", "alpha": 0.5})
+_NKD = MappingProxyType({"name": "nkd", "gamma": 1.0, "temperature": 1.0})
+_PAPERS = MappingProxyType(
+    {"cskd": "arXiv 2307.08500", "deit": "arXiv 2012.12877", "nkd": "arXiv 2303.13005", "civt": "arXiv 2106.12378"}
+)
+_HEADS = MappingProxyType({"cskd": "three_head", "civt": "civt_head"})
 
 
 def _published(
-    name: str, objective: Mapping[str, Any], train: Mapping[str, Any], *, student: str, top1: float
+    name: str,
+    objective: Mapping[str, Any],
+    train: Mapping[str, Any],
+    *,
+    student: str,
+    top1: float | None,
+    teacher: str = "regnety_160.deit_in1k",
+    repeats: int = 3,
 ) -> Preset:
     return Preset(
         name=name,
-        paper="arXiv 2307.08500" if objective["name"] == "cskd" else "arXiv 2012.12877",
+        paper=_PAPERS[objective["name"]],
         data="imagenet-1k",
-        teacher="regnety_160.deit_in1k",
+        teacher=teacher,
         recipe="deit",
         student=student,
         objective=dict(objective),
         train=dict(train),
         top1=top1,
-        head="three_head" if objective["name"] == "cskd" else "two_head",
+        head=_HEADS.get(objective["name"], "two_head"),
+        repeats=repeats,
+    )
+
+
+def _nkd(size: str, train: Mapping[str, Any], *, teacher: str, top1: float | None) -> Preset:
+    names = {"ti": "tiny", "s": "small", "b": "base"}
+    return _published(
+        f"nkd-{size}",
+        _NKD,
+        train,
+        student=f"deit_{names[size]}_patch16_224",
+        top1=top1,
+        teacher=f"deit3_{teacher}_patch16_224.fb_in22k_ft_in1k",
+        repeats=1,
     )
 
 
@@ -108,6 +141,18 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             _published("deit-ti", _DEIT, _RECIPE, student="deit_ti", top1=74.5),
             _published("deit-s", _DEIT, _RECIPE, student="deit_s", top1=81.2),
             _published("deit-b", _DEIT, _BASE, student="deit_b", top1=83.4),
+            _nkd("ti", _PLAIN, teacher="small", top1=76.68),
+            _nkd("s", _PLAIN, teacher="base", top1=None),
+            _nkd("b", {**_PLAIN, "drop_path": 0.1, "ema_decay": 0.99996}, teacher="large", top1=84.96),
+            _published(
+                "civt-s",
+                {"name": "civt"},
+                {**_PLAIN, "clip_grad": 15.0},
+                student="civt_s",
+                top1=None,
+                teacher="regnety_040 and rednet101",
+                repeats=1,
+            ),
         )
     }
 )

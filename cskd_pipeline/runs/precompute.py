@@ -206,6 +206,7 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
     watch(
         f"{index.name} {index.split}: {len(index):,} images, {classes} classes; teacher "
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {device}, grid {teacher.grid[0]} x {teacher.grid[1]}"
+        + (" (global labels alone: it has no map of positions)" if teacher.positions == 1 else "")
     )
     return job, StoreWriter(storage, job.header)
 

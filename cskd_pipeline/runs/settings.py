@@ -56,7 +56,7 @@ class TeacherSettings(WeightsSettings):
     """Which teacher, and how it runs. What is None is as `load_teacher` has it by default."""
 
     teacher: str | None = setting(
-        None, "A CNN of timm; regnety_160 is the published teacher.", group="teacher", metavar="MODEL"
+        None, "A model of timm; regnety_160 is the published teacher.", group="teacher", metavar="MODEL"
     )
     teacher_args: Named = setting(
         {},
@@ -79,7 +79,7 @@ class TeacherSettings(WeightsSettings):
         None,
         "Global targets: the mean of the dense logits (as published), or the teacher's own output.",
         group="teacher",
-        shown="mean",
+        shown="mean; head for vision transformers",
     )
 
     def require_teacher(self) -> None:
@@ -108,7 +108,7 @@ class TeacherSettings(WeightsSettings):
             channels_last=self.channels_last,
             compile=self.compile_teacher,
             chunk=CHUNK if self.chunk is None else self.chunk,
-            global_source=self.global_source or "mean",
+            global_source=self.global_source,
         )
 
 

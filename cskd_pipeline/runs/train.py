@@ -119,7 +119,8 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     )
     preset: str | None = setting(
         None,
-        "Published settings as defaults: cskd-ti, cskd-s, cskd-b, deit-ti, deit-s or deit-b.",
+        "Published settings as defaults: cskd-ti, cskd-s, cskd-b, deit-ti, deit-s, deit-b, nkd-ti, nkd-s, nkd-b, "
+        "civt-s.",
         group="objective",
         metavar="NAME",
     )

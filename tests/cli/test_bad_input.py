@@ -165,13 +165,7 @@ CASES: dict[str, Case] = {
     "teacher: refuses its arguments": case(USAGE, "test_resnet", "nonsense=1")(
         precompute("--teacher-arg", "nonsense=1")
     ),
-    "teacher: a ViT": case(USAGE, "test_vit", "spatial feature map", "choose a CNN")(
-        lambda s: [
-            *["precompute", "--data", s.toy, "--out", s.out, "--teacher", "test_vit", "--size", "160"],
-            *["--teacher-weights", s.weights("test_vit")],
-        ]
-    ),
-    "teacher: a ViT for other sizes": case(USAGE, "vit_tiny", "32 x 32", "choose a CNN")(
+    "teacher: a ViT for other sizes": case(USAGE, "vit_tiny", "32 x 32", "choose another")(
         lambda s: [
             *["precompute", "--data", s.toy, "--out", s.out, "--teacher", "vit_tiny_patch16_224", "--size", "32"],
             *["--teacher-arg", "depth=1", "--teacher-weights", s.weights("vit_tiny_patch16_224", depth=1)],

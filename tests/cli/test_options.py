@@ -79,7 +79,7 @@ def test_the_defaults_that_help_puts_in_words_are_those_of_the_teacher_and_the_r
     spec = {field.name: field.default for field in dataclasses.fields(TeacherSpec)}
     shown = {name: kind.shown for name, kind in kinds(cskd.PrecomputeRequest).items()}
     assert shown["teacher_precision"] == spec["precision"]
-    assert shown["global_source"] == spec["global_source"]
+    assert shown["global_source"] == f"{spec['global_source']}; head for vision transformers"
     assert shown["chunk"] == str(spec["chunk"]) == str(CHUNK)
     assert shown["size"] == str(RECIPES["deit"].size) == str(SIZE)
     assert shown["recipe"] == "deit"

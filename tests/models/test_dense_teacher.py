@@ -129,10 +129,39 @@ def test_names_resolve_to_the_papers_teacher() -> None:
         resolve_teacher("resnet50.a9_in1k")
 
 
-def test_a_model_without_a_map_is_refused(tmp_path: Path) -> None:
-    weights = random_weights("test_vit", tmp_path)
-    with pytest.raises(UsageError, match="no spatial feature map"):
-        load_teacher("test_vit", classes=5, size=160, device=CPU, weights=weights)
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("test_vit", {}),
+        ("vit_tiny_patch16_224", {"global_pool": "avg", "img_size": 64, "depth": 1}),
+        ("deit3_small_patch16_224", {"img_size": 64, "depth": 1}),
+        ("eva02_tiny_patch14_224", {"img_size": 56, "depth": 1}),
+        ("beit_base_patch16_224", {"img_size": 64, "depth": 1}),
+    ],
+)
+def test_a_vision_transformer_answers_at_every_patch(name: str, args: dict[str, object], tmp_path: Path) -> None:
+    weights, size = random_weights(name, tmp_path, **args), int(str(args.get("img_size", 160)))
+    teacher = load_teacher(name, classes=5, size=size, device=CPU, weights=weights, args=args, chunk=4)
+    x, model = pixels(4, size), teacher._model
+    dense, global_ = teacher(x)
+    rows, columns = model.patch_embed.grid_size
+    assert teacher.grid == (rows, columns) and teacher.spec.global_source == "head"
+    torch.testing.assert_close(global_, model(x))
+    tokens = model.forward_features(x)[:, model.num_prefix_tokens :]
+    torch.testing.assert_close(dense, model.head(model.fc_norm(tokens)), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_model_without_positions_has_one(tmp_path: Path) -> None:
+    args: dict[str, object] = {"img_size": 64, "depth": 1}
+    weights = random_weights("deit_tiny_distilled_patch16_224", tmp_path, **args)
+    teacher = load_teacher(
+        "deit_tiny_distilled_patch16_224", classes=5, size=64, device=CPU, weights=weights, args=args, chunk=4
+    )
+    dense, global_ = teacher(pixels(4, 64))
+    assert teacher.grid == (1, 1) and torch.equal(dense[:, 0], global_)
+    torch.testing.assert_close(global_, teacher._model(pixels(4, 64)))
 
 
 def test_weights_of_another_class_count_are_refused(teacher_weights: Path) -> None:

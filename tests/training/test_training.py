@@ -365,10 +365,11 @@ def test_every_preset_builds_what_it_names(name: str) -> None:
     objective = create_objective(preset.objective["name"], **{k: v for k, v in preset.objective.items() if k != "name"})
     student = create_student(preset.student, classes=10, args={"depth": 1}, drop_path=config.drop_path)
     assert objective.primary_head == preset.head
-    assert student.spec.model.endswith("distilled_patch16_224")
+    of_method = {"nkd": "deit_", "civt": "civt_"}.get(objective.name, "distilled")
+    assert of_method in student.spec.model and ("distilled" in student.spec.model) == (of_method == "distilled")
     # DeiT's rule for its learning rate: 0.0005 for every 512 crops of a batch.
     assert config.lr == pytest.approx(5e-4 * config.batch_size / 512)
-    assert preset.name in preset.command
+    assert preset.name in preset.command and preset.command.count("--labels") == objective.teachers
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:

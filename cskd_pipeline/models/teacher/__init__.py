@@ -1,1 +1,1 @@
-"""The CNN teacher: any timm model with a spatial feature map, its classifier applied at every grid position."""
+"""The teacher: any timm classifier, its head applied at every position of the feature map, or to every patch token."""

@@ -29,6 +29,7 @@ def load_teacher(
     device: torch.device,
     weights: Path | str | None = None,
     args: Mapping[str, Any] | None = None,
+    global_source: str | None = None,
     **running: Any,
 ) -> Teacher:
     """The teacher, ready to run.
@@ -39,10 +40,12 @@ def load_teacher(
         size: side of the crops in pixels.
         weights: a file; None takes timm's pretrained weights.
         args: further keyword arguments of timm.create_model.
+        global_source: of `TeacherSpec`; None is "mean", or "head" for a model with tokens, whose output is not the
+            mean over its patches.
         running: fields of `TeacherSpec` that say how it runs (precision, chunk, ...).
 
     Raises:
-        UsageError: no such model, arguments that it refuses, or no spatial feature map.
+        UsageError: no such model, arguments that it refuses, or it gives no logits for such crops.
         DataError: the weights cannot be had, are damaged, or do not fit.
         MismatchError: pretrained weights of another class count.
     """
@@ -62,7 +65,14 @@ def load_teacher(
         fit_weights(model, load_weights(weights), source=weights)
     mean, std = normalisation(model)
     spec = TeacherSpec(
-        model=tag, weights=weights_digest(model), classes=classes, args=arguments, mean=mean, std=std, **running
+        model=tag,
+        weights=weights_digest(model),
+        classes=classes,
+        args=arguments,
+        mean=mean,
+        std=std,
+        global_source=global_source or ("head" if hasattr(model, "num_prefix_tokens") else "mean"),
+        **running,
     )
     return Teacher(model, spec, size=size, device=device)
 

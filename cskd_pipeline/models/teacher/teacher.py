@@ -1,8 +1,11 @@
-"""Dense and global logits of any timm CNN, one fixed chunk of crops at a time.
+"""Dense and global logits of any timm classifier, one fixed chunk of crops at a time.
 
 A classifier that is linear after average pooling commutes with the pooling (CSKD, ICCV 2023, section 3.1): the mean
 over positions of head(f[:, :, p]) is the model's own output. For other heads (an activation or a normalisation after
 pooling) it is not, and `global_source` says which of the two is g.
+
+A vision transformer's dense logits are its head on every patch token. A model with neither a feature map nor patch
+tokens that its head takes has a single position, whose logits are the global ones.
 """
 
 from __future__ import annotations
@@ -12,6 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cskd_pipeline.errors import UsageError, first_line
@@ -32,7 +39,7 @@ class Teacher:
         """Prepare the model and find its grid at crop size `size`.
 
         Raises:
-            UsageError: the model has no spatial feature map.
+            UsageError: the model gives no logits for such crops.
         """
         self.spec, self.device = spec, device
         self._format = torch.channels_last if spec.channels_last else torch.contiguous_format
@@ -74,8 +81,8 @@ class Teacher:
                 raise
             raise UsageError(
                 f"teacher {self.spec.model} gives no dense logits for crops of {pixels.shape[2]} x {pixels.shape[3]} "
-                f"pixels ({first_line(error)}); mend or leave out --teacher-arg, choose a CNN such as regnety_160 or "
-                "resnet50, or another --size"
+                f"pixels ({first_line(error)}); mend or leave out --teacher-arg, choose another, such as "
+                "regnety_160 or resnet50, or another --size"
             ) from error
 
     def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,19 +103,33 @@ class Teacher:
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self._model.forward_features(pixels)
+        head = self._model.forward_head(features).float()
         channels = self._model.num_features
-        channels_first = features.ndim == 4 and features.shape[1] == channels
-        if not channels_first and not (features.ndim == 4 and features.shape[3] == channels):
-            raise UsageError(
-                f"teacher {self.spec.model} has no spatial feature map (its features are {tuple(features.shape)}); "
-                "choose a CNN such as regnety_160 or resnet50"
-            )
-        # Every position becomes a 1 x 1 map of its own.
-        if channels_first:
+        # Every position becomes a map of 1 x 1, or a sequence of one patch, of its own.
+        if features.ndim == 4 and features.shape[1] == channels:
             height, width = features.shape[2:]
             places = features.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
-        else:
+        elif features.ndim == 4 and features.shape[3] == channels:
             height, width = features.shape[1:3]
             places = features.reshape(-1, 1, 1, channels)
+        elif _has_patches(self._model, features):
+            height, width = self._model.patch_embed.dynamic_feat_size(tuple(pixels.shape[-2:]))
+            prefix = self._model.num_prefix_tokens
+            places = features[:, prefix:].reshape(-1, 1, channels)
+            if self._model.global_pool != "token":  # an average leaves out the tokens before the patches
+                places = torch.cat([places.new_zeros(len(places), prefix, channels), places], 1)
+        else:
+            return head[:, None, None], head, head
         dense = self._model.forward_head(places).float().reshape(len(pixels), height, width, -1)
-        return dense, dense.mean((1, 2)), self._model.forward_head(features).float()
+        return dense, dense.mean((1, 2)), head
+
+
+def _has_patches(model: Any, features: Tensor) -> bool:
+    """Whether features [b, T, D] end in a patch token for every position, which the head can be applied to alone."""
+    return (
+        isinstance(model, VisionTransformer | Eva | Beit)
+        and not isinstance(model, VisionTransformerDistilled)
+        and model.global_pool in ("token", "avg")
+        and getattr(model, "attn_pool", None) is None
+        and features.ndim == 3
+    )
