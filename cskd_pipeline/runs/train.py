@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, open_data, scored_images
-from cskd_pipeline.runs.open import Labels, student_for
-from cskd_pipeline.runs.open import open as open_labels
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, scored_images
+from cskd_pipeline.runs.open import student_for
 from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
+from cskd_pipeline.runs.supply import CANARY, Supply, find_supply
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, kinds, setting
 from cskd_pipeline.training.config import TrainConfig
@@ -22,17 +21,10 @@ from cskd_pipeline.training.config import TrainConfig
 if TYPE_CHECKING:
     import torch
 
-    from cskd_pipeline.crops.recipe import CropRecipe
-    from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.loading import EvaluationSet
     from cskd_pipeline.models.student import Student
-    from cskd_pipeline.models.teacher.teacher import Teacher
     from cskd_pipeline.objectives import Objective
-    from cskd_pipeline.replay import ReplayLoader
-    from cskd_pipeline.training.run_folder import RunInputs
     from cskd_pipeline.training.summary import TrainSummary
-
-CANARY = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,7 +242,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
         before = RunFolder(folder).inputs() if request.resume else None
         if seeds is None and before is not None:  # its own, though the store may have got more since
             seeds = before.seeds
-        supply = _supply(request, seeds, device=device, watch=watch)
+        supply = find_supply(request, seeds, device=device, watch=watch)
         student = student_for(
             request.student,
             objective,
@@ -288,86 +280,8 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
             )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Supply:
-    """What a student trains on: a store's labels, or crops with a live teacher's targets or none."""
-
-    index: SampleIndex
-    recipe: CropRecipe
-    seeds: Seeds
-    labels: Labels | None = None
-    teacher: Teacher | None = None
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """(H, W) of the teacher, None without one."""
-        taught = self.labels or self.teacher
-        return None if taught is None else taught.grid
-
-    def loader(
-        self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
-    ) -> ReplayLoader:
-        """The run's batches."""
-        from cskd_pipeline.models.teacher.live import LiveTargets
-        from cskd_pipeline.models.timm_model import normalisation
-        from cskd_pipeline.replay import NoTargets, ReplayLoader
-
-        same = ("epochs", "batch_size", "repeats", "shuffle", "accumulation", "workers", "augment")
-        shared: dict[str, Any] = {name: getattr(request, name) for name in same}
-        shared |= {"seeds": self.seeds, "key": request.seed, "device": device}
-        if self.labels is not None:
-            canary = CANARY if request.canary is None else request.canary
-            scratch = request.scratch or os.environ.get("CSKD_SCRATCH")
-            return self.labels.loader(objective, student, canary=canary, scratch=scratch, **shared)
-        provider = NoTargets() if self.teacher is None else LiveTargets(self.teacher, self.recipe)
-        mean, std = normalisation(student)
-        # A live teacher needs its flags of cuDNN to itself while it runs.
-        shared["finish_ahead"] = self.teacher is None
-        return ReplayLoader(self.index, self.recipe, provider, objective, mean=mean, std=std, **shared)
-
-    def inputs(
-        self, request: TrainRequest, loader: ReplayLoader, evaluation: EvaluationSet | None, start: str | None
-    ) -> RunInputs:
-        """What a resumed run must find again."""
-        from cskd_pipeline.training.run_folder import RunInputs
-
-        header = None if self.labels is None else self.labels.store.header
-        live = None if self.teacher is None else self.teacher.spec.to_json()
-        return RunInputs(
-            targets="stored" if header else "live" if live else "none",
-            data={"name": self.index.name, "split": self.index.split, "digest": self.index.digest},
-            classes=self.index.classes,
-            recipe=self.recipe.to_json(),
-            seeds=self.seeds,
-            repeats=request.repeats,
-            shuffle=loader.shuffle,
-            crop_pct=request.crop_pct,
-            evaluation=None if evaluation is None else (evaluation.index.split, evaluation.index.digest),
-            start=start,
-            teacher=header.teacher if header else live,
-            encodings=None if self.labels is None else self.labels.encodings,
-        )
-
-
-def _supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device, watch: Watch) -> _Supply:
-    if request.labels:
-        labels = open_labels(
-            request.labels, data=request.data, data_root=request.data_root, split=request.split, progress=watch
-        )
-        return _Supply(labels.index, labels.recipe, labels.require_seeds(seeds), labels=labels)
-    assert request.data is not None
-    index = open_data(request.data, split=request.split or "train", root=request.data_root, watch=watch)
-    recipe = request.crop_recipe()
-    if seeds is None:  # a new view of every image in every epoch
-        seeds = tuple(range(request.epochs * max(1, request.repeats)))
-    teacher = None
-    if request.teacher:
-        teacher = request.load_teacher(classes=len(index.classes), size=recipe.size, device=device)
-    return _Supply(index, recipe, seeds, teacher=teacher)
-
-
 def _evaluation(
-    request: TrainRequest, supply: _Supply, student: Student, *, device: torch.device, watch: Watch
+    request: TrainRequest, supply: Supply, student: Student, *, device: torch.device, watch: Watch
 ) -> EvaluationSet | None:
     from cskd_pipeline.runtime.processors import worker_count
 
