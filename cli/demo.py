@@ -12,13 +12,13 @@ import click
 
 from cskd_pipeline.errors import UsageError
 
-SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 7, 5
+SIZE, STRIDE, SEEDS, TEACHER_EPOCHS, EPOCHS = 48, 16, 3, 5, 5
 TEACHER = "test_resnet"  # timm's smallest: 373 thousand parameters
 STUDENT_MODEL = "vit_tiny_r_s16_p8_224"  # a ViT on a convolution: a plain one learns nothing in so few steps
 STUDENT = {"patch_size": 4, "embed_dim": 96, "depth": 3, "num_heads": 3}
 CROPS = {"recipe": "plain", "recipe-arg": "scale=[0.5, 1.0]", "size": SIZE}
 SCHEDULE = {
-    "batch-size": 40, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 2, "crop-pct": 1,
+    "batch-size": 40, "warmup-epochs": 1, "ema-decay": 0, "drop-path": 0, "eval-every": 5, "crop-pct": 1,
 }  # fmt: skip
 METHODS = ("supervised", "deit", "cskd")
 
