@@ -73,6 +73,12 @@ class NumberOrAuto(click.ParamType[int | None]):
         return int(text)
 
 
+class Text(click.types.StringParamType):
+    """Text; several values in an environment variable stand on lines of their own, since paths may have spaces."""
+
+    envvar_list_splitter = "\n"
+
+
 def request_command(
     request: type[Settings], short_help: str, *, name: str | None = None, config: bool = True
 ) -> Callable[[Callable[..., None]], click.Command]:
@@ -118,7 +124,7 @@ def _option(kind: Kind) -> Callable[[Command], Command]:
     elif kind.metavar == NumberOrAuto.name:
         settings |= {"type": NumberOrAuto()}
     else:
-        settings |= {"type": kind.type if kind.type in (int, float) else str, "multiple": kind.repeated}
+        settings |= {"type": kind.type if kind.type in (int, float) else Text(), "multiple": kind.repeated}
     return click.option(
         *names,
         cls=GroupedOption,

@@ -30,17 +30,13 @@ class Dkd(LogitObjective):
     temperature: float = 1.0
 
     name: ClassVar[str] = "dkd"
+    reads_truth: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         LogitObjective.__post_init__(self)
         require_range("objective alpha", self.alpha, low=0)
         require_range("objective beta", self.beta, low=0)
         require_range("objective temperature", self.temperature, above=0)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Soft targets, and the probabilities of the true classes."""
-        return frozenset({"soft", "truth"})
 
     def distillation(self, student_BC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Both divergences, fp32 [B]."""

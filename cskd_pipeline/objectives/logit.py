@@ -39,14 +39,16 @@ class LogitObjective(Objective):
     primary_head: ClassVar[str] = "two_head"
     dense: ClassVar[bool] = False
     second_head: ClassVar[bool] = False
+    reads_truth: ClassVar[bool] = False
+    """Whether it reads the probabilities of the true classes, which soft targets may not name."""
 
     def __post_init__(self) -> None:
         require_choice("objective head", self.head, HEADS)
 
     @property
     def needs(self) -> frozenset[str]:
-        """Soft targets."""
-        return frozenset({"soft"})
+        """Soft targets, and where it reads them the probabilities of the true classes."""
+        return frozenset({"soft", "truth"} if self.reads_truth else {"soft"})
 
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """Always 0: all global."""
@@ -75,7 +77,7 @@ class LogitObjective(Objective):
         student_BC = require_head(output, "dist_BC") if on_dist else cls_BC
         truth_B = truth_term(output, labels) if on_dist else truth_of_all_heads(output, labels)
         teacher_BC, labels_B = global_logits(targets), labels.heavier_B
-        if "truth" in self.needs:
+        if self.reads_truth:
             teacher_BC = _exact_for_labels(targets, teacher_BC, labels)
         return self.truth_weight * truth_B + self.distillation(student_BC, teacher_BC, labels_B)
 

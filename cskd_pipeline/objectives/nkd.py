@@ -27,16 +27,12 @@ class Nkd(LogitObjective):
     temperature: float = 1.0
 
     name: ClassVar[str] = "nkd"
+    reads_truth: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         LogitObjective.__post_init__(self)
         require_range("objective gamma", self.gamma, low=0)
         require_range("objective temperature", self.temperature, above=0)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Soft targets, and the probabilities of the true classes."""
-        return frozenset({"soft", "truth"})
 
     def distillation(self, student_BC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Both terms of distillation, fp32 [B]."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+import os
+from typing import Any, ClassVar
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, target_settings
@@ -40,7 +41,7 @@ class AddTargetsRequest(SourceSettings):
 
 
 def add_targets(
-    store: str, request: AddTargetsRequest | None = None, /, *, progress: Watch = silent, **settings: object
+    store: str, request: AddTargetsRequest | None = None, /, *, progress: Watch = silent, **settings: Any
 ) -> Precomputed:
     """Store further targets of the crops of a store, by the teacher that made it, in a store of their own.
 
@@ -56,8 +57,6 @@ def add_targets(
     """
     request = AddTargetsRequest.given(request, settings)
     keep_freed_memory()
-    import os
-
     from cskd_pipeline.labelling.job import precompute as run
     from cskd_pipeline.runtime.launcher import launched_rank
     from cskd_pipeline.runtime.processors import worker_count

@@ -6,7 +6,9 @@ import dataclasses
 
 import click
 import pytest
+from click.testing import CliRunner
 from cskd_pipeline_cli.main import main
+from cskd_pipeline_cli.options import request_command
 
 import cskd_pipeline as cskd
 from cskd_pipeline.crops.recipe import RECIPES
@@ -91,3 +93,15 @@ def test_help_comes_in_groups_and_begins_with_what_a_user_needs(command: object)
     found = [text.index(f"\n{heading}") for heading in headings]
     assert found == sorted(found)
     assert "cskd-pipeline train --labels labels.zarr --student deit_s" in text[: found[0]]
+
+
+def test_a_path_with_spaces_in_the_environment_is_one_path() -> None:
+    found: list[tuple[str, ...]] = []
+
+    @request_command(cskd.TrainRequest, "")
+    def probe(request: cskd.TrainRequest) -> None:
+        found.append(request.labels)
+
+    for text in ("a b/labels.zarr", "a b/x.zarr\ny.zarr"):
+        CliRunner().invoke(probe, [], env={"CSKD_LABELS": text}, auto_envvar_prefix="CSKD", catch_exceptions=False)
+    assert found == [("a b/labels.zarr",), ("a b/x.zarr", "y.zarr")]
