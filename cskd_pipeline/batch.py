@@ -74,6 +74,34 @@ class SparseTargets(NamedTuple):
     classes: int
 
 
+class Features(NamedTuple):
+    """What a teacher shows of its inside about a batch; what was not asked for is None.
+
+    Attributes:
+        pooled_BD: fp32, the feature that its classifier takes.
+        tokens_BLPD: fp32, the patch tokens of some layers; P = H * W, row by row.
+        words_BP: int64, a random word of 32 bits for each position, which chooses positions to keep.
+    """
+
+    pooled_BD: Tensor | None = None
+    tokens_BLPD: Tensor | None = None
+    words_BP: Tensor | None = None
+
+
+class TokenTargets(NamedTuple):
+    """Patch tokens of a teacher at some of the P positions, the same ones in every layer.
+
+    Attributes:
+        values_BLnD: fp32, the tokens of L layers at n positions.
+        kept_Bn: int64, these positions (p = row * W + column), ascending.
+        positions: P.
+    """
+
+    values_BLnD: Tensor
+    kept_Bn: Tensor
+    positions: int
+
+
 class Targets(NamedTuple):
     """The teacher's targets of one batch; a field that was not asked for is None.
 
@@ -85,6 +113,8 @@ class Targets(NamedTuple):
         logits_dense_BCHW: fp32, d.
         sparse: soft targets of all positions (p = row * W + column) and of the global output, instead of logits.
         label_odds_B2: fp32, log p - log (1 - p) of g's probability of the crop's own class and of its mix partner's.
+        pooled_BD: fp32, the feature that the teacher's classifier takes.
+        tokens: the teacher's patch tokens.
         second: those of the second teacher, for objectives that have two.
     """
 
@@ -95,6 +125,8 @@ class Targets(NamedTuple):
     logits_dense_BCHW: Tensor | None = None
     sparse: SparseTargets | None = None
     label_odds_B2: Tensor | None = None
+    pooled_BD: Tensor | None = None
+    tokens: TokenTargets | None = None
     second: Targets | None = None
 
 
@@ -121,6 +153,7 @@ class StudentOutput(NamedTuple):
         dense_BCHW: z_patch, patch tokens pooled to the teacher's grid, through the same `head_dist`.
         conv_BC: z_conv, the convolution token of a CivT through `head_conv`.
         inv_BC: z_inv, the involution token of a CivT through `head_inv`.
+        tokens: [B, N, D] each, the patch tokens of the layers that the student was made to show.
     """
 
     cls_BC: Tensor
@@ -128,3 +161,4 @@ class StudentOutput(NamedTuple):
     dense_BCHW: Tensor | None = None
     conv_BC: Tensor | None = None
     inv_BC: Tensor | None = None
+    tokens: tuple[Tensor, ...] | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.crops.recipe import CropRecipe
 
 DOMAIN_CHOICE = 1
+DOMAIN_POSITION = 7
 
 CROP_DRAW = np.dtype(
     [
@@ -70,6 +71,13 @@ def draw_crops(
         part = slice(start, start + _CROPS_AT_ONCE)
         _draw_part(out_n[part], recipe, key, heights=heights[part], widths=widths[part])
     return out_n
+
+
+def draw_positions(recipe: CropRecipe, seed: int, samples_n: NDArray[np.int64], *, positions: int) -> NDArray[np.int64]:
+    """A random word for each of a grid's positions, int64 [n, positions]: those with the least words are kept."""
+    key = stream_key(version=recipe.version, key=recipe.key, seed=seed)
+    words = [sample_words(key, samples_n, DOMAIN_POSITION, block) for block in range(-(-positions // 4))]
+    return np.stack([word_n for four in words for word_n in four], 1)[:, :positions]
 
 
 def _draw_part(

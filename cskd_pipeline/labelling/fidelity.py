@@ -1,4 +1,4 @@
-"""How close decoded labels are to the teacher's own logits, measured on a sample of every block as it is made."""
+"""How close decoded labels are to what the teacher said, measured on a sample of every block as it is made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cskd_pipeline.labels import Encoding, Records
+from cskd_pipeline.batch import Features
+from cskd_pipeline.labels import Encoding, PooledEncoding, Records, TokensEncoding
 from cskd_pipeline.losses import fuse, soft_fidelity
 from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.store import Fidelity
@@ -22,6 +23,7 @@ def measure(
     dense_BPC: Tensor,
     global_BC: Tensor,
     labels_B2: Tensor | None = None,
+    features: Features | None = None,
     *,
     grid: tuple[int, int],
 ) -> Fidelity:
@@ -30,7 +32,9 @@ def measure(
     "agreement" is the share of hard targets, over all positions and `RATIOS`, that equal the argmax over all classes
     of the uncompressed logits; anything but 1 is a bug. "kl_dense" and "kl_global" are KL(teacher || decoded) in nats,
     at a position and of the global output. "kept_dense" and "kept_global" are the probability mass of the classes
-    that are stored by name. "probability" is the mean absolute error of the true classes' probabilities.
+    that are stored by name. "probability" is the mean absolute error of the true classes' probabilities. Of features,
+    "error" is the squared error relative to the square of the feature, meaned over vectors, and "cosine" their
+    cosine; of patch tokens for each layer.
     """
     found: Fidelity = {}
     for name, encoding in encodings.items():
@@ -40,6 +44,8 @@ def measure(
             means = _divergence(encoding, again, dense_BPC, global_BC, grid)
         elif "hard" in encoding.gives:
             means = _agreement(encoding, again, dense_BPC, global_BC, grid)
+        elif isinstance(encoding, PooledEncoding | TokensEncoding):
+            means = _closeness(encoding, again, features, grid)
         else:
             means = _probability(encoding, again, global_BC, labels_B2, grid)
         found[name] = {"crops": len(dense_BPC), **means}
@@ -69,6 +75,33 @@ def _probability(
     assert odds_B2 is not None and labels_B2 is not None
     truth_B2 = global_BC.double().softmax(1).gather(1, labels_B2)
     return {"probability": float((odds_B2.double().sigmoid() - truth_B2).abs().mean())}
+
+
+def _closeness(
+    encoding: PooledEncoding | TokensEncoding, records: Records, features: Features | None, grid: tuple[int, int]
+) -> dict[str, float]:
+    assert features is not None
+    said = features.pooled_BD if isinstance(encoding, PooledEncoding) else features.tokens_BLPD
+    assert said is not None
+    entries = encoding.tabulate(records, ratio_steps=0)
+    targets = encoding.targets(entries, grid=grid, ratio_steps=0, device=said.device)
+    if targets.pooled_BD is not None:
+        return _vectors(targets.pooled_BD, said)
+    assert targets.tokens is not None and isinstance(encoding, TokensEncoding)
+    rows_B1 = torch.arange(len(said), device=said.device)[:, None]
+    layers = zip(encoding.layers, targets.tokens.values_BLnD.unbind(1), said.unbind(1), strict=True)
+    return {
+        f"{key}_{layer}": value
+        for layer, decoded_BnD, said_BPD in layers
+        for key, value in _vectors(decoded_BnD, said_BPD[rows_B1, targets.tokens.kept_Bn]).items()
+    }
+
+
+def _vectors(decoded_XD: Tensor, said_XD: Tensor) -> dict[str, float]:
+    decoded_XD, said_XD = decoded_XD.double(), said_XD.double()
+    error_X = (decoded_XD - said_XD).square().sum(-1) / said_XD.square().sum(-1).clamp(min=1e-30)
+    cosine_X = torch.nn.functional.cosine_similarity(decoded_XD, said_XD, dim=-1)
+    return {"error": float(error_X.mean()), "cosine": float(cosine_X.mean())}
 
 
 def _divergence(

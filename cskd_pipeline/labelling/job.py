@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cskd_pipeline.batch import Features
 from cskd_pipeline.crops.batch import CropBatch
+from cskd_pipeline.crops.draws import draw_positions
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.errors import StoppedError, UsageError
 from cskd_pipeline.labelling.fidelity import measure
 from cskd_pipeline.labelling.units import ClaimedUnits, Unit
 from cskd_pipeline.labelling.versions import versions
-from cskd_pipeline.labels import Encoding, Records, encodings_to_json
+from cskd_pipeline.labels import Encoding, PooledEncoding, Records, TokensEncoding, encodings_to_json
 from cskd_pipeline.loading import CropLoader, block_batches
 from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.models.teacher.teacher import Teacher
@@ -29,8 +31,8 @@ from cskd_pipeline.runtime.ahead import ahead
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
 
-Answer = tuple[Tensor, Tensor, Tensor]
-"""Dense logits fp32 [B, P, C], global logits fp32 [B, C] and true classes int64 [B, 2]: the arguments of `encode`."""
+Answer = tuple[Tensor, Tensor, Tensor, Features]
+"""Arguments of `encode`: dense logits fp32 [B, P, C], global ones fp32 [B, C], true classes int64 [B, 2], features."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -243,11 +245,20 @@ def compute(
 
 
 def answer(job: PrecomputeJob, crops: CropBatch) -> Answer:
-    """What the teacher says about crops, with their true classes: what encodings are made of."""
+    """What the teacher says about crops of one seed, with their true classes: what encodings are made of."""
     spec, device = job.teacher.spec, job.teacher.device
-    logits = job.teacher(crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device))
+    tokens = job.encodings.get(TokensEncoding.name)
+    dense_BPC, global_BC, features = job.teacher.answer(
+        crops.pixels(job.recipe, mean=spec.mean, std=spec.std, device=device),
+        pooled=PooledEncoding.name in job.encodings,
+        layers=tokens.layers if isinstance(tokens, TokensEncoding) else (),
+    )
+    if tokens is not None:
+        seed, samples_B = int(crops.draws_B["seed"][0]), crops.draws_B["sample"]  # the batch is of one seed
+        words_BP = draw_positions(job.recipe, seed, samples_B, positions=job.teacher.positions)
+        features = features._replace(words_BP=torch.from_numpy(words_BP).to(device))
     labels = crops.labels(job.recipe, device=device)
-    return (*logits, torch.stack([labels.first_B, labels.second_B], 1))
+    return dense_BPC, global_BC, torch.stack([labels.first_B, labels.second_B], 1), features
 
 
 def _labelled(job: PrecomputeJob, batches: Iterator[CropBatch]) -> Iterator[tuple[CropBatch, Answer]]:

@@ -1,4 +1,4 @@
-"""The contract of encodings: self-describing rules between a teacher's logits, stored bytes and targets.
+"""The contract of encodings: self-describing rules between what a teacher says, stored bytes and targets.
 
 encode             pack            unpack             tabulate           targets
 logits -> Records  ->  StoredRows  ->  Records  ->  table of a seed  ->  targets of a batch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cskd_pipeline.batch import Targets
+    from cskd_pipeline.batch import Features, Targets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Encoding(Record, abc.ABC):
     """C."""
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]]
-    """The kinds of targets it decodes to: a subset of {"hard", "soft", "truth"}."""
+    """The kinds of targets it decodes to, of "hard", "soft", "truth", "features.pooled" and "features.tokens"."""
     follows_ratio: ClassVar[bool]
     """Whether the table of a seed depends on the schedule's ratio."""
 
@@ -133,13 +133,22 @@ class Encoding(Record, abc.ABC):
         return {"name": self.name, **super().to_json()}
 
     @abc.abstractmethod
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> Records:
-        """The records of fp32 logits on any device. A crop's record depends on what is said of this crop alone.
+    def encode(
+        self,
+        dense_BPC: Tensor,
+        global_BC: Tensor,
+        labels_B2: Tensor | None = None,
+        features: Features | None = None,
+    ) -> Records:
+        """The records of a batch on any device. A crop's record depends on what is said of this crop alone.
 
-        `labels_B2` are the true classes, int64: the crop's own and its mix partner's.
+        Args:
+            dense_BPC, global_BC: fp32 logits.
+            labels_B2: the true classes, int64: the crop's own and its mix partner's.
+            features: of the teacher.
 
         Raises:
-            DataError: a logit is not finite, or the encoding cannot represent it.
+            DataError: a value is not finite, or the encoding cannot represent it.
         """
 
     @abc.abstractmethod

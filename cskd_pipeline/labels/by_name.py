@@ -8,13 +8,17 @@ from typing import Any
 
 from cskd_pipeline.errors import UsageError, nearest
 from cskd_pipeline.labels.base import Encoding
+from cskd_pipeline.labels.features import PooledEncoding, TokensEncoding
 from cskd_pipeline.labels.full import FullEncoding
 from cskd_pipeline.labels.hard import HardEncoding
 from cskd_pipeline.labels.soft import SoftEncoding
 from cskd_pipeline.labels.truth import TruthEncoding
 
 ENCODINGS: Mapping[str, type[Encoding]] = MappingProxyType(
-    {encoding.name: encoding for encoding in (HardEncoding, SoftEncoding, FullEncoding, TruthEncoding)}
+    {
+        encoding.name: encoding
+        for encoding in (HardEncoding, SoftEncoding, FullEncoding, TruthEncoding, PooledEncoding, TokensEncoding)
+    }
 )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Settings = dict[str, dict[str, Any]]
 """Name of an encoding -> settings given for it."""
 
-_MEASURED = {"positions", "classes"}
-"""Settings that the teacher's grid and the data decide."""
+_MEASURED = {"positions", "classes", "channels"}
+"""Settings that the teacher and the data decide."""
 
 
 def target_settings(targets: str, arguments: Iterable[tuple[str, Any]]) -> Settings:
@@ -37,7 +37,7 @@ def target_settings(targets: str, arguments: Iterable[tuple[str, Any]]) -> Setti
             raise UsageError(f"--targets names {name} twice in {targets!r}; name it once")
         chosen[name] = {}
     for key, value in arguments:
-        name, dot, setting = key.partition(".")
+        name, dot, setting = key.rpartition(".")
         if not dot:
             raise UsageError(f"--target-arg {key}={value} is not of the form soft.k=8")
         if name not in ENCODINGS:

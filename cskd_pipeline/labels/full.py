@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cskd_pipeline.batch import Targets
+    from cskd_pipeline.batch import Features, Targets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class FullEncoding(RowEncoding):
         """Field `full`, [P + 1, C]."""
         return FieldSpec("full", "<f2" if self.dtype == "float16" else "<f4", (self.positions + 1, self.classes))
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> FixedRows:
+    def encode(
+        self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None, features: Features | None = None
+    ) -> FixedRows:
         """Rows [B, P + 1, C]."""
         import torch
 

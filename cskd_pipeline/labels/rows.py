@@ -1,4 +1,4 @@
-"""Encodings that give every crop one row of floating-point numbers, stored as it is."""
+"""Encodings that give every crop one row of numbers, stored as it is."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class RowEncoding(Encoding):
         return StoredRows(records.rows, np.empty(0, np.uint8))
 
     def unpack(self, stored: StoredRows, *, page: int, count: int) -> FixedRows:
-        """The rows, all finite."""
+        """The rows, all finite where they hold floating-point numbers."""
         rows, field = stored.rows, self.field
         if rows.dtype != np.dtype(field.dtype) or rows.shape[1:] != field.row_shape or len(rows) < count:
             raise DataError(
                 f"rows of {rows.dtype} {rows.shape}, expected at least {count} of {field.dtype} {field.row_shape}"
             )
-        if not np.isfinite(rows[:count]).all():
+        if rows.dtype.kind == "f" and not np.isfinite(rows[:count]).all():
             raise DataError(f"a `{field.name}` row holds a value that is not finite: the store is damaged; run verify")
         return FixedRows(rows[:count])
 

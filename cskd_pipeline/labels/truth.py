@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cskd_pipeline.batch import Targets
+    from cskd_pipeline.batch import Features, Targets
 
 
 def label_odds(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -55,7 +55,9 @@ class TruthEncoding(RowEncoding):
         """Field `truth`, [2] in half precision."""
         return FieldSpec("truth", "<f2", (2,))
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> FixedRows:
+    def encode(
+        self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None, features: Features | None = None
+    ) -> FixedRows:
         """Rows [B, 2]."""
         import torch
 

@@ -22,7 +22,9 @@ from cskd_pipeline.replay.tables import SeedTables
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import StoreReader
 
-SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft"), "truth": ("full", "truth")}
+SOURCES = {"hard": ("hard", "full"), "soft": ("full", "soft"), "truth": ("full", "truth")} | {
+    name: (name,) for name in ("features.pooled", "features.tokens")
+}
 """The encodings that serve a kind of targets, the best first: the exact one, then the smaller one."""
 
 
@@ -36,7 +38,7 @@ class StoredTargets:
 
         Args:
             store: opened for reading.
-            needs: kinds of targets: "hard", "soft", both or none.
+            needs: kinds of targets, of those in `SOURCES`.
             canary: compares crops with the store's checksums.
             scratch: folder for the tables that the ranks of a node share; None to find one.
 

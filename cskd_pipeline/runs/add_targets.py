@@ -21,7 +21,11 @@ class AddTargetsRequest(SourceSettings):
 
     noun: ClassVar[str] = "add-targets"
 
-    targets: str = setting(help="What to store: some of hard, soft, full, truth.", group="labels", metavar="LIST")
+    targets: str = setting(
+        help="What to store: some of hard, soft, full, truth, features.pooled, features.tokens.",
+        group="labels",
+        metavar="LIST",
+    )
     target_args: Named = setting(
         {},
         "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
@@ -57,11 +61,12 @@ def add_targets(
     """
     request = AddTargetsRequest.given(request, settings)
     keep_freed_memory()
+    from cskd_pipeline.labelling.calibration import with_channels
     from cskd_pipeline.labelling.job import precompute as run
     from cskd_pipeline.runtime.launcher import launched_rank
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.storage import open_storage
-    from cskd_pipeline.store import StoreReader, StoreWriter, require_store_or_room
+    from cskd_pipeline.store import StoreReader, StoreWriter, is_store, require_store_or_room
 
     chosen = target_settings(request.targets, request.target_args.items())
     reader, target = StoreReader(store), open_storage(request.out)
@@ -72,6 +77,8 @@ def add_targets(
     for seed in seeds or [0]:
         reader.complete_commits(seed, use="add to")
     job = store_job(reader, request, watch=progress)
+    begun = StoreReader(target).header.encodings if is_store(target) else {}
+    chosen = with_channels(chosen, begun, index=job.index, recipe=job.recipe, teacher=job.teacher)
     encodings = make_encodings(chosen, positions=job.teacher.positions, classes=reader.header.data["classes"])
     job = dataclasses.replace(job, encodings=encodings)
     place = launched_rank(None, None, os.environ)

@@ -46,7 +46,8 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
     targets: str | None = setting(
         None,
         "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
-        "and the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities.",
+        "and the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities. "
+        "features.pooled: what the classifier takes. features.tokens: patch tokens of a vision transformer.",
         group="labels",
         metavar="LIST",
         shown=f"{DEFAULT_TARGETS}; what the store has",
@@ -184,6 +185,7 @@ def precompute(
 
 def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, StoreWriter]:
     """The job that a request describes, and its store, created or opened; errors as `precompute`."""
+    from cskd_pipeline.labelling.calibration import with_channels
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
@@ -201,6 +203,8 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
     index = open_data(request.data, split=request.split, root=request.data_root, watch=watch)
     classes, recipe = len(index.classes), request.crop_recipe()
     teacher = request.load_teacher(classes=classes, size=recipe.size, device=device)
+    known = present.header.encodings if present is not None else {}
+    stored = with_channels(stored, known, index=index, recipe=recipe, teacher=teacher)
     encodings = make_encodings(stored, positions=teacher.positions, classes=classes)
     job = PrecomputeJob(index, recipe, teacher, encodings, block)
     watch(

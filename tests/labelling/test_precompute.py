@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -240,15 +241,15 @@ def test_a_teacher_that_fails_ends_the_work(
     workers: int, toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(toy, teacher_weights)
-    real, calls = Teacher.__call__, []
+    real, calls = Teacher.answer, []
 
-    def fails(self: Teacher, pixels: torch.Tensor) -> object:
+    def fails(self: Teacher, pixels: torch.Tensor, **wanted: Any) -> object:
         calls.append(1)
         if len(calls) == 3:
             raise torch.OutOfMemoryError("no memory left")
-        return real(self, pixels)
+        return real(self, pixels, **wanted)
 
-    monkeypatch.setattr(Teacher, "__call__", fails)
+    monkeypatch.setattr(Teacher, "answer", fails)
     for _ in range(3):
         calls.clear()
         with pytest.raises(torch.OutOfMemoryError):
@@ -259,16 +260,16 @@ def test_an_interruption_does_not_wait_for_the_block(
     toy: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = dataclasses.replace(make_job(toy, teacher_weights), block=112)  # one block, seven chunks
-    real, calls = Teacher.__call__, []
+    real, calls = Teacher.answer, []
 
-    def interrupting(self: Teacher, pixels: torch.Tensor) -> object:
+    def interrupting(self: Teacher, pixels: torch.Tensor, **wanted: Any) -> object:
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.5)  # until the main thread has seen it
-        return real(self, pixels)
+        return real(self, pixels, **wanted)
 
-    monkeypatch.setattr(Teacher, "__call__", interrupting)
+    monkeypatch.setattr(Teacher, "answer", interrupting)
     with pytest.raises(StoppedError, match="0 blocks were committed"):
         fill(job, tmp_path / "s.zarr", [0])
     assert len(calls) <= 3

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from google_crc32c import value as crc32c
 
+from cskd_pipeline.batch import Features
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.labels import (
     ENCODINGS,
     Encoding,
     FullEncoding,
     HardEncoding,
+    PooledEncoding,
     SoftEncoding,
     StoredRows,
+    TokensEncoding,
     TruthEncoding,
     encoding_from_json,
     encodings_from_json,
@@ -25,6 +29,8 @@ from cskd_pipeline.labels import (
 from cskd_pipeline.ratio import fused
 
 GRID, POSITIONS, CLASSES = (2, 3), 6, 11
+LAYERS, WIDTH = 2, 7
+CHANNELS = (0, -4, 3, 1, 8, -1, 2)
 EXAMPLES: list[Encoding] = [
     HardEncoding(positions=POSITIONS, classes=CLASSES),
     HardEncoding(positions=POSITIONS, classes=CLASSES, row_bytes=24),
@@ -33,23 +39,50 @@ EXAMPLES: list[Encoding] = [
     FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float16"),
     FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float32"),
     TruthEncoding(positions=POSITIONS, classes=CLASSES),
+    PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=CHANNELS),
+    PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=CHANNELS, bits=4),
+    TokensEncoding(
+        positions=POSITIONS, classes=CLASSES, channels=(CHANNELS,) * 2, layers=(0, 3), tokens=4, bits=(4, 8)
+    ),
+    TokensEncoding(
+        positions=POSITIONS, classes=CLASSES, channels=(CHANNELS,) * 2, layers=(0, 3), tokens=0, bits=(8, 8)
+    ),
 ]
 
 
-def example_logits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits made of small integers, on which every operation is exact on any machine, and true classes."""
+Said = tuple[torch.Tensor, torch.Tensor, torch.Tensor, Features]
+
+
+def example() -> Said:
+    """Logits and features of small integers, on which every operation is exact on any machine, and true classes."""
     counter = torch.arange(16 * POSITIONS * CLASSES)
     dense_BPC = ((counter * 7919 + counter // 11 * 104729) % 257).float().reshape(16, POSITIONS, CLASSES) / 16
     global_BC = ((torch.arange(16 * CLASSES) * 6151) % 127).float().reshape(16, CLASSES) / 8
-    return dense_BPC, global_BC, torch.arange(32).reshape(16, 2) * 5 % CLASSES
+    value = torch.arange(16 * LAYERS * POSITIONS * WIDTH)
+    tokens_BLPD = ((value * 3571 % 509 - 254).float() / 32).reshape(16, LAYERS, POSITIONS, WIDTH)
+    words_BP = torch.arange(16 * POSITIONS).reshape(16, POSITIONS) * 48271 % 65537
+    features = Features(tokens_BLPD[:, 0, 0].contiguous(), tokens_BLPD, words_BP)
+    return dense_BPC, global_BC, torch.arange(32).reshape(16, 2) * 5 % CLASSES, features
+
+
+def rows(said: Said, order: Any) -> Said:
+    """What is said of these crops."""
+    dense, global_, truth, features = said
+    return dense[order], global_[order], truth[order], Features(*(part[order] for part in features if part is not None))
 
 
 def label(encoding: Encoding) -> str:
-    return "-".join(str(value) for value in encoding.to_json().values())
+    return "-".join(str(value).replace(" ", "") for value in encoding.to_json().values())
 
 
 def pack(encoding: Encoding) -> StoredRows:
-    return encoding.pack(encoding.encode(*example_logits()), page=4)
+    return encoding.pack(encoding.encode(*example()), page=4)
+
+
+def half_a_step(bits: int) -> float:
+    """The largest error that rounding to codes can cause in these features, of at most 8 in magnitude."""
+    levels, scales = 2 ** (bits - 1) - 1, [2 ** (k / 4) for k in CHANNELS]
+    return 0.51 * 8 / levels * max(scales) / min(scales)
 
 
 def test_every_encoding_has_an_example() -> None:
@@ -64,12 +97,12 @@ def test_settings_round_trip_through_json(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_stored_rows_have_the_declared_shape_and_do_not_depend_on_the_batch(encoding: Encoding) -> None:
-    dense, global_, truth = example_logits()
-    records = encoding.encode(dense, global_, truth)
+    said = example()
+    records = encoding.encode(*said)
     whole = encoding.pack(records, page=4)
     assert whole.rows.shape == (16, *encoding.field.row_shape)
     assert whole.rows.dtype == np.dtype(encoding.field.dtype)
-    parts = [encoding.encode(dense[i : i + 5], global_[i : i + 5], truth[i : i + 5]) for i in range(0, 16, 5)]
+    parts = [encoding.encode(*rows(said, slice(i, i + 5))) for i in range(0, 16, 5)]
     joined = encoding.pack(type(records).joined(parts), page=4)
     assert joined.rows.tobytes() == whole.rows.tobytes()
     assert joined.spill.tobytes() == whole.spill.tobytes()
@@ -77,7 +110,7 @@ def test_stored_rows_have_the_declared_shape_and_do_not_depend_on_the_batch(enco
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_what_is_unpacked_packs_to_the_same_bytes(encoding: Encoding) -> None:
-    records = encoding.encode(*example_logits()).take(np.arange(14))
+    records = encoding.encode(*example()).take(np.arange(14))
     stored = encoding.pack(records, page=4)
     again = encoding.unpack(stored, page=4, count=14)
     assert len(again) == 14
@@ -89,17 +122,17 @@ def test_what_is_unpacked_packs_to_the_same_bytes(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_records_can_be_reordered_and_compared(encoding: Encoding) -> None:
-    dense, global_, truth = example_logits()
-    records = encoding.encode(dense, global_, truth)
+    said = example()
+    records = encoding.encode(*said)
     order = np.array([3, 3, 0, 15, 7])
     chosen = records.take(order)
-    assert chosen.equal(encoding.encode(dense[order], global_[order], truth[order])).all()
+    assert chosen.equal(encoding.encode(*rows(said, order))).all()
     assert not records.equal(records.take(np.arange(16)[::-1].copy())).all()
 
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_a_table_has_the_declared_entries(encoding: Encoding) -> None:
-    records = encoding.encode(*example_logits())
+    records = encoding.encode(*example())
     table = encoding.tabulate(records, ratio_steps=20_000)
     assert table.shape == (16, *encoding.table.row_shape)
     assert table.dtype == np.dtype(encoding.table.dtype)
@@ -109,8 +142,8 @@ def test_a_table_has_the_declared_entries(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
 def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
-    dense, global_, truth = example_logits()
-    records = encoding.encode(dense, global_, truth)
+    dense, global_, truth, features = example()
+    records = encoding.encode(dense, global_, truth, features)
     for k in (0, 1, 30_001, 65_536):
         entries = encoding.tabulate(records, ratio_steps=k)
         targets = encoding.targets(entries, grid=GRID, ratio_steps=k, device=torch.device("cpu"))
@@ -130,6 +163,18 @@ def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
             p_B2 = global_.double().softmax(1).gather(1, truth)
             assert (targets.label_odds_B2.double().sigmoid() - p_B2).abs().max() < 1.3e-4
             torch.testing.assert_close(targets.label_odds_B2.double(), p_B2.logit(), atol=4e-3, rtol=1e-3)
+        elif isinstance(encoding, PooledEncoding):
+            assert targets.pooled_BD is not None and features.pooled_BD is not None
+            assert (targets.pooled_BD - features.pooled_BD).abs().max() < half_a_step(encoding.bits)
+        elif isinstance(encoding, TokensEncoding):
+            assert targets.tokens is not None and features.tokens_BLPD is not None and features.words_BP is not None
+            values_BLnD, kept_Bn, positions = targets.tokens
+            least = features.words_BP.sort(1).values[:, : encoding.kept]
+            assert torch.equal(features.words_BP.gather(1, kept_Bn).sort(1).values, least)
+            assert positions == POSITIONS and torch.equal(kept_Bn, kept_Bn.sort(1).values)
+            for layer, bits in enumerate(encoding.bits):
+                truth_BnD = features.tokens_BLPD[torch.arange(16)[:, None], layer, kept_Bn]
+                assert (values_BLnD[:, layer] - truth_BnD).abs().max() < half_a_step(bits)
         else:
             assert targets.sparse is not None
             named = targets.sparse.class_BU.gather(1, targets.sparse.slot_BkP[:, 0].long())
@@ -137,11 +182,12 @@ def test_targets_are_those_of_the_logits(encoding: Encoding) -> None:
 
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
-def test_logits_that_are_not_finite_are_refused(encoding: Encoding) -> None:
-    dense, global_, truth = example_logits()
-    global_[3, 2] = torch.inf
-    with pytest.raises(DataError, match="logits"):
-        encoding.encode(dense, global_, truth)
+def test_what_is_not_finite_is_refused(encoding: Encoding) -> None:
+    dense, global_, truth, features = example()
+    assert features.pooled_BD is not None and features.tokens_BLPD is not None
+    global_[3, 2] = features.pooled_BD[3, 2] = features.tokens_BLPD[3, 1] = torch.inf
+    with pytest.raises(DataError, match="the teacher gave"):
+        encoding.encode(dense, global_, truth, features)
 
 
 @pytest.mark.parametrize("encoding", EXAMPLES, ids=label)
@@ -152,7 +198,7 @@ def test_bytes_are_frozen(encoding: Encoding) -> None:
 
 
 def test_fp16_refuses_what_it_cannot_hold() -> None:
-    dense, global_, _ = example_logits()
+    dense, global_, _, _ = example()
     with pytest.raises(DataError, match="float16 cannot hold"):
         FullEncoding(positions=POSITIONS, classes=CLASSES).encode(dense * 1e4, global_)
 

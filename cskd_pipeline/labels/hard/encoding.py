@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cskd_pipeline.batch import Targets
+    from cskd_pipeline.batch import Features, Targets
 
 MAX_CLASSES = 65_535
 
@@ -65,7 +65,9 @@ class HardEncoding(Encoding):
         """Winning classes, uint16 [1 + P]: the global one, then one per position."""
         return FieldSpec("hard", "<u2", (1 + self.positions,))
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> HardRecords:
+    def encode(
+        self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None, features: Features | None = None
+    ) -> HardRecords:
         """The lists of every crop. The search runs on the CPU; logits on another device are copied."""
         import torch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cskd_pipeline.batch import Targets
+    from cskd_pipeline.batch import Features, Targets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ class SoftEncoding(Encoding):
         """The rows, uint8 [R]."""
         return self.field
 
-    def encode(self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None) -> FixedRows:
+    def encode(
+        self, dense_BPC: Tensor, global_BC: Tensor, labels_B2: Tensor | None = None, features: Features | None = None
+    ) -> FixedRows:
         """Rows, uint8 [B, R]."""
         from cskd_pipeline.labels.soft.encode import encode_rows
 

@@ -1,4 +1,4 @@
-"""Dense and global logits of any timm classifier, one fixed chunk of crops at a time.
+"""Dense and global logits of any timm classifier, and features, one fixed chunk of crops at a time.
 
 A classifier that is linear after average pooling commutes with the pooling (CSKD, ICCV 2023, section 3.1): the mean
 over positions of head(f[:, :, p]) is the model's own output. For other heads (an activation or a normalisation after
@@ -21,6 +21,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cskd_pipeline.batch import Features
 from cskd_pipeline.errors import UsageError, first_line
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 
@@ -42,9 +43,10 @@ class Teacher:
             UsageError: the model gives no logits for such crops.
         """
         self.spec, self.device = spec, device
+        self._has_tokens = _has_patches(model)
         self._format = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._model: Any = model.eval().requires_grad_(False).to(device).to(memory_format=self._format)
-        forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self._forward
+        forward: Callable[[Tensor, bool, tuple[int, ...]], list[Tensor]] = self._forward
         self._run = torch.compile(forward) if spec.compile else forward
         with torch.inference_mode():
             dense = self._probe(torch.zeros(1, 3, size, size, device=device))
@@ -55,23 +57,56 @@ class Teacher:
         """P."""
         return self.grid[0] * self.grid[1]
 
-    @torch.inference_mode()
+    def layers(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Numbers of these blocks from 0 on; -1 stands for the last one.
+
+        Raises:
+            UsageError: the model has no patch tokens, or no such block.
+        """
+        if not hasattr(self._model, "blocks") or not self._has_tokens:
+            raise UsageError(
+                f"teacher {self.spec.model} has no patch tokens to store; choose a vision transformer, such as "
+                "deit3_small_patch16_224, or leave features.tokens out"
+            )
+        depth = len(self._model.blocks)
+        wrong = [layer for layer in layers if not -1 <= layer < depth]
+        if wrong:
+            raise UsageError(
+                f"teacher {self.spec.model} has no block {wrong[0]}; it has {depth}, from 0 to {depth - 1}: change "
+                "--target-arg features.tokens.layers"
+            )
+        return tuple(layer % depth for layer in layers)
+
     def __call__(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Dense logits fp32 [b, P, C] and global logits fp32 [b, C] of any number of crops."""
-        parts = [self._chunk(part) for part in torch.split(pixels_b3SS, self.spec.chunk)]
-        dense, mean, head = (torch.cat(column) for column in zip(*parts, strict=True))
-        return dense.flatten(1, 2), mean if self.spec.global_source == "mean" else head
+        dense, global_, _ = self.answer(pixels_b3SS)
+        return dense, global_
+
+    @torch.inference_mode()
+    def answer(
+        self, pixels_b3SS: Tensor, *, pooled: bool = False, layers: tuple[int, ...] = ()
+    ) -> tuple[Tensor, Tensor, Features]:
+        """The logits, and features: the pooled one if asked for, and the patch tokens of these blocks, if any.
+
+        The tokens are the blocks' output, that of the last one after the final norm. Logits do not depend on what else
+        is asked for.
+        """
+        chunks = torch.split(pixels_b3SS, self.spec.chunk)
+        parts = [self._chunk(part, pooled=pooled, layers=layers) for part in chunks]
+        dense, mean, head, *more = (torch.cat(column) for column in zip(*parts, strict=True))
+        features = Features(more[0] if pooled else None, more[-1] if layers else None)
+        return dense.flatten(1, 2), mean if self.spec.global_source == "mean" else head, features
 
     @torch.inference_mode()
     def gap(self, pixels_b3SS: Tensor) -> tuple[float, float, float]:
         """Largest |mean of dense - head|, largest logit, and the share of crops whose global winner differs."""
-        _, mean, head = self._chunk(pixels_b3SS[: self.spec.chunk])
+        _, mean, head, *_ = self._chunk(pixels_b3SS[: self.spec.chunk])
         changed = (mean.argmax(1) != head.argmax(1)).double().mean()
         return float((mean - head).abs().max()), float(head.abs().max()), float(changed)
 
     def _probe(self, pixels: Tensor) -> Tensor:
         try:
-            dense, _, head = self._forward(pixels)
+            dense, _, head = self._forward(pixels, False, ())
             if head.shape != (len(pixels), self.spec.classes) or dense.shape[3] != self.spec.classes:
                 raise ValueError(f"it returns {tuple(head.shape)} where {(len(pixels), self.spec.classes)} is needed")
             return dense
@@ -85,7 +120,7 @@ class Teacher:
                 "regnety_160 or resnet50, or another --size"
             ) from error
 
-    def _chunk(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _chunk(self, pixels_b3SS: Tensor, *, pooled: bool = False, layers: tuple[int, ...] = ()) -> list[Tensor]:
         crops = len(pixels_b3SS)
         if crops < self.spec.chunk:
             padding = pixels_b3SS.new_zeros(self.spec.chunk - crops, *pixels_b3SS.shape[1:])
@@ -98,11 +133,26 @@ class Teacher:
         # Without TF32 "fp32" means the same on every device; without benchmarking, the same kernel every time.
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with autocast, exact:
-            dense, mean, head = self._run(pixels_b3SS.to(self.device, memory_format=self._format))
-        return dense[:crops], mean[:crops], head[:crops]
+            found = self._run(pixels_b3SS.to(self.device, memory_format=self._format), pooled, layers)
+        return [part[:crops] for part in found]
 
-    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self._model.forward_features(pixels)
+    def _forward(self, pixels: Tensor, pooled: bool, layers: tuple[int, ...]) -> list[Tensor]:
+        """Dense, mean and own logits, then what is asked for of the pooled feature and the tokens [b, L, P, D]."""
+        more = []
+        if layers:
+            features, tokens = self._model.forward_intermediates(
+                pixels, indices=list(layers), norm=False, output_fmt="NLC"
+            )
+            if layers[-1] == len(self._model.blocks) - 1:
+                tokens[-1] = features[:, self._model.num_prefix_tokens :]  # after the final norm
+            more = [torch.stack([layer.float() for layer in tokens], 1)]
+        else:
+            features = self._model.forward_features(pixels)
+        if pooled:
+            more.insert(0, self._model.forward_head(features, pre_logits=True).flatten(1).float())
+        return [*self._logits(pixels, features), *more]
+
+    def _logits(self, pixels: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         head = self._model.forward_head(features).float()
         channels = self._model.num_features
         # Every position becomes a map of 1 x 1, or a sequence of one patch, of its own.
@@ -112,7 +162,7 @@ class Teacher:
         elif features.ndim == 4 and features.shape[3] == channels:
             height, width = features.shape[1:3]
             places = features.reshape(-1, 1, 1, channels)
-        elif _has_patches(self._model, features):
+        elif self._has_tokens and features.ndim == 3:
             height, width = self._model.patch_embed.dynamic_feat_size(tuple(pixels.shape[-2:]))
             prefix = self._model.num_prefix_tokens
             places = features[:, prefix:].reshape(-1, 1, channels)
@@ -124,12 +174,11 @@ class Teacher:
         return dense, dense.mean((1, 2)), head
 
 
-def _has_patches(model: Any, features: Tensor) -> bool:
-    """Whether features [b, T, D] end in a patch token for every position, which the head can be applied to alone."""
+def _has_patches(model: Any) -> bool:
+    """Whether its features end in a patch token for every position, which the head can be applied to alone."""
     return (
         isinstance(model, VisionTransformer | Eva | Beit)
         and not isinstance(model, VisionTransformerDistilled)
         and model.global_pool in ("token", "avg")
         and getattr(model, "attn_pool", None) is None
-        and features.ndim == 3
     )
