@@ -102,6 +102,22 @@ class TokenTargets(NamedTuple):
     positions: int
 
 
+class FeatureShape(NamedTuple):
+    """Which features of a teacher there are to learn from.
+
+    Attributes:
+        pooled: width of the pooled feature; None where there is none.
+        tokens: width of the patch tokens; None where there are none.
+        layers: the blocks that the tokens are of; -1 is the last one.
+        grid: (H, W) of the positions.
+    """
+
+    pooled: int | None
+    tokens: int | None
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+
+
 class Targets(NamedTuple):
     """The teacher's targets of one batch; a field that was not asked for is None.
 

@@ -71,6 +71,12 @@ def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise UsageError(f"{name} is {value!r}{nearest(str(value), known)}; choose one of {', '.join(known)}")
 
 
+def require_flag(name: str, value: Any) -> None:
+    """Raise UsageError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, found {value!r}")
+
+
 def require_range(
     name: str,
     value: float,

@@ -8,6 +8,14 @@ from cskd_pipeline.losses.distillation import (
     soft_target_cross_entropy,
     tempered_divergence,
 )
+from cskd_pipeline.losses.features import (
+    as_precise_as,
+    at_positions,
+    draw_mask,
+    known_tokens,
+    normed_distance,
+    summed_distance,
+)
 from cskd_pipeline.losses.fidelity import soft_fidelity
 from cskd_pipeline.losses.fusion import fuse, harden
 from cskd_pipeline.losses.logits import (
@@ -26,15 +34,21 @@ from cskd_pipeline.losses.terms import (
     global_logits,
     global_term,
     require_head,
+    require_pooled,
     require_targets,
+    require_token_targets,
+    require_tokens,
     truth_of_all_heads,
     truth_term,
 )
 
 __all__ = [
+    "as_precise_as",
+    "at_positions",
     "decoupled",
     "dense_term",
     "densify",
+    "draw_mask",
     "fuse",
     "global_logits",
     "global_on_palette",
@@ -42,10 +56,15 @@ __all__ = [
     "hard_dense",
     "hard_global",
     "harden",
+    "known_tokens",
     "normalized",
+    "normed_distance",
     "on_palette",
     "require_head",
+    "require_pooled",
     "require_targets",
+    "require_token_targets",
+    "require_tokens",
     "soft_dense",
     "soft_fidelity",
     "soft_global",
@@ -53,6 +72,7 @@ __all__ = [
     "sparse_dense",
     "sparse_global",
     "standardised",
+    "summed_distance",
     "tempered_divergence",
     "transformed",
     "truth_of_all_heads",

@@ -5,9 +5,9 @@ The first two are DeiT's (arXiv 2012.12877), the dense one is CSKD's (arXiv 2307
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets, TokenTargets
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.losses.distillation import (
     hard_dense,
@@ -114,6 +114,47 @@ def require_targets(targets: Targets | None) -> Targets:
     if targets is None:
         raise UsageError("the objective reads a teacher's targets, found None; give it those of the loader's batch")
     return targets
+
+
+def require_pooled(targets: Targets | None) -> Tensor:
+    """The teacher's pooled feature; raises UsageError or MismatchError where there is none."""
+    pooled_BD = require_targets(targets).pooled_BD
+    if pooled_BD is None:
+        raise _no_features("features.pooled")
+    return pooled_BD
+
+
+def require_token_targets(targets: Targets | None) -> TokenTargets:
+    """The teacher's patch tokens; raises UsageError or MismatchError where there are none."""
+    tokens = require_targets(targets).tokens
+    if tokens is None:
+        raise _no_features("features.tokens")
+    return tokens
+
+
+def require_tokens(
+    output: StudentOutput, adapter: nn.Module | None, *, layers: int
+) -> tuple[tuple[Tensor, ...], nn.Module]:
+    """The student's patch tokens of `layers` blocks, and what takes them; UsageError if one is missing."""
+    found = 0 if output.tokens is None else len(output.tokens)
+    if output.tokens is None or found != layers:
+        raise UsageError(
+            f"the student shows patch tokens of {found} blocks, the objective reads {layers}; make it for this "
+            "objective: labels.student(name, objective)"
+        )
+    if adapter is None:
+        raise UsageError(
+            "the objective has layers of its own, which the student holds: call objective(student(pixels), labels, "
+            "targets, student.adapter)"
+        )
+    return output.tokens, adapter
+
+
+def _no_features(kind: str) -> MismatchError:
+    return MismatchError(
+        "the targets hold no features; take them from a loader made for this objective, of a store with targets "
+        f"`{kind}`"
+    )
 
 
 def _no_soft_targets() -> MismatchError:

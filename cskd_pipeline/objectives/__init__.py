@@ -15,13 +15,15 @@ from cskd_pipeline.objectives.kd import Kd
 from cskd_pipeline.objectives.nkd import Nkd
 from cskd_pipeline.objectives.objective import Objective, require_objective
 from cskd_pipeline.objectives.supervised import Supervised
+from cskd_pipeline.objectives.vitkd import Vitkd
+from cskd_pipeline.objectives.vkd import Vkd
 from cskd_pipeline.objectives.wttm import Wttm
 from cskd_pipeline.record import require_choice
 
 __all__ = ["OBJECTIVES", "Objective", "create_objective", "objective_to_json", "require_objective"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
-    {objective.name: objective for objective in (Supervised, Deit, Cskd, Kd, Nkd, Wttm, Dist, Dkd, Civt)}
+    {objective.name: objective for objective in (Supervised, Deit, Cskd, Kd, Nkd, Wttm, Dist, Dkd, Vkd, Vitkd, Civt)}
 )
 
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cskd_pipeline.errors import UsageError
 from cskd_pipeline.losses import standardised, tempered_divergence
 from cskd_pipeline.objectives.logit import LogitObjective
-from cskd_pipeline.record import require_range
+from cskd_pipeline.record import require_flag, require_range
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,8 +35,7 @@ class Kd(LogitObjective):
         LogitObjective.__post_init__(self)
         require_range("objective alpha", self.alpha, low=0, high=1)
         require_range("objective temperature", self.temperature, above=0)
-        if not isinstance(self.standardise, bool):
-            raise UsageError(f"objective standardise must be true or false, found {self.standardise!r}")
+        require_flag("objective standardise", self.standardise)
 
     @property
     def truth_weight(self) -> float:

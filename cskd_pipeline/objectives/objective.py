@@ -6,9 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.batch import FeatureShape, MixedLabels, StudentOutput, Targets
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.record import Record
 
@@ -25,6 +25,8 @@ class Objective(Record, abc.ABC):
         dense: whether the loss reads the student's dense logits (and the targets' grid).
         second_head: whether a vision transformer without a distillation token is given a second head for it.
         teachers: how many teachers it learns from, each with labels of its own.
+        layers: the student's blocks whose patch tokens it reads; -1 stands for the last one, after the final norm, or
+            for the last feature map.
         whole_batch: whether a term belongs to the batch of an update, which then cannot be accumulated in parts.
     """
 
@@ -34,15 +36,31 @@ class Objective(Record, abc.ABC):
     second_head: ClassVar[bool] = True
     teachers: ClassVar[int] = 1
     whole_batch: ClassVar[bool] = False
+    layers: ClassVar[tuple[int, ...]] = ()
 
     @property
     @abc.abstractmethod
     def needs(self) -> frozenset[str]:
-        """The kinds of targets it reads, of "hard", "soft" and "truth"; empty for a loss without a teacher."""
+        """The kinds of targets it reads, of those that encodings give (`labels.Encoding`); empty without a teacher."""
 
     @abc.abstractmethod
     def ratio_steps(self, epoch: int, epochs: int) -> int:
         """r * 65536 of the local targets' share in epoch `epoch` (from 0) of `epochs`."""
+
+    def adapter(self, student: tuple[int, int], teacher: FeatureShape) -> nn.Module | None:
+        """Layers of its own between student and teacher, None if it has none.
+
+        They are optimised with the student and kept in its checkpoints, as `student.adapter`, and are no part of an
+        exported model. Such an objective is called with them as a fourth argument.
+
+        Args:
+            student: number and width of the student's patch tokens.
+            teacher: the features that there are.
+
+        Raises:
+            MismatchError: these features are not what it reads.
+        """
+        return None
 
     @abc.abstractmethod
     def __call__(self, output: StudentOutput, labels: MixedLabels, targets: Targets | None) -> Tensor:

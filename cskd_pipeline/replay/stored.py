@@ -202,6 +202,23 @@ def stored_targets(
             )
         pair = [StoredTargets(store, needs=needs, canary=canary, scratch=scratch) for store in stores]
         return JoinedTargets(pair, teachers=2)
+    by_store = _by_store(stores, needs)
+    parts = [
+        StoredTargets(stores[i], needs=frozenset(kinds), canary=canary, scratch=scratch)
+        for i, kinds in (by_store or {0: set[str]()}).items()
+    ]
+    return parts[0] if len(parts) == 1 else JoinedTargets(parts)
+
+
+def require_stored(stores: Sequence[StoreReader], needs: frozenset[str], *, teachers: int = 1) -> None:
+    """Raise what `stored_targets` does where one teacher's labels lack what is needed."""
+    if teachers == 1:
+        for i, kinds in _by_store(stores, needs).items():
+            _serving(stores[i], frozenset(kinds))
+
+
+def _by_store(stores: Sequence[StoreReader], needs: frozenset[str]) -> dict[int, set[str]]:
+    """Which kinds come from which store, all of one teacher."""
     by_store: dict[int, set[str]] = {}
     for kind in sorted(needs):
         able = (i for i, store in enumerate(stores) if any(name in store.encodings for name in SOURCES[kind]))
@@ -214,11 +231,7 @@ def stored_targets(
                     f"the labels of {used[0].path} and {other.path} are of different teachers: {name} is "
                     f"{used[0].header.teacher.get(name)} there, {value} here; use stores of one teacher"
                 )
-    parts = [
-        StoredTargets(stores[i], needs=frozenset(kinds), canary=canary, scratch=scratch)
-        for i, kinds in (by_store or {0: set[str]()}).items()
-    ]
-    return parts[0] if len(parts) == 1 else JoinedTargets(parts)
+    return by_store
 
 
 def _serving(store: StoreReader, needs: frozenset[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from cskd_pipeline.batch import FeatureShape
     from cskd_pipeline.crops.recipe import CropRecipe
     from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.loading import EvaluationSet
@@ -93,6 +95,19 @@ class Labels:
         return {name: values for store in reversed(self.stores) for name, values in store.header.encodings.items()}
 
     @property
+    def features(self) -> FeatureShape:
+        """Which features of the teacher are stored."""
+        from cskd_pipeline.batch import FeatureShape
+
+        pooled, tokens = (self.encodings.get(f"features.{kind}", {}) for kind in ("pooled", "tokens"))
+        return FeatureShape(
+            pooled=len(pooled["channels"]) if pooled else None,
+            tokens=len(tokens["channels"][0]) if tokens else None,
+            layers=tuple(tokens.get("layers", ())),
+            grid=self.grid,
+        )
+
+    @property
     def size(self) -> int:
         """Side of the crops in pixels."""
         return self.recipe.size
@@ -129,15 +144,18 @@ class Labels:
             DataError: the weights are damaged or do not fit.
         """
         from cskd_pipeline.objectives import require_objective
+        from cskd_pipeline.replay import require_stored
 
         if objective is not None:
             require_objective(objective)
+            require_stored(self.stores, objective.needs, teachers=getattr(objective, "teachers", 1))
         return student_for(
             name,
             objective,
             size=self.size,
             classes=len(self.classes),
             grid=self.grid,
+            features=self.features,
             args=args,
             drop_path=drop_path,
             weights=weights,
@@ -289,6 +307,7 @@ def student_for(
     size: int,
     classes: int,
     grid: tuple[int, int] | None,
+    features: FeatureShape | None = None,
     args: Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     weights: str | os.PathLike[str] | None = None,
@@ -296,11 +315,12 @@ def student_for(
 ) -> Student:
     """A student that takes crops of `size` pixels and has the heads that an objective reads.
 
-    A model with a fixed image size is built for `size`, unless `args` name one.
+    A model with a fixed image size is built for `size`, unless `args` name one. An objective's own layers are made
+    for a teacher with these `features`.
 
-    Arguments and errors are those of `models.student.create_student` and `Labels.student`.
+    Other arguments and errors are those of `models.student.create_student` and `Labels.student`.
     """
-    from cskd_pipeline.models.student import can_be_distilled, create_student, fixed_size, other_size
+    from cskd_pipeline.models.student import add_adapter, can_be_distilled, create_student, fixed_size, other_size
 
     arguments = dict(args or {})
 
@@ -313,10 +333,12 @@ def student_for(
             args=arguments,
             drop_path=drop_path,
             distillation=distillation,
+            layers=layers,
             weights=None if weights is None else os.fspath(weights),
             seed=seed,
         )
 
+    layers: tuple[int, ...] = ()
     plain = build(None, False, None)
     takes = fixed_size(plain, size=size)
     if takes is not None and takes != (size, size):
@@ -325,7 +347,12 @@ def student_for(
         arguments["img_size"] = size
     dense = can_be_distilled(plain) if objective is None else objective.dense
     distilled = dense if objective is None else getattr(objective, "second_head", bool(objective.needs))
-    return build(grid if dense else None, distilled, size)
+    layers = getattr(objective, "layers", ())
+    student = build(grid if dense else None, distilled, size)
+    if layers:
+        assert objective is not None and features is not None
+        add_adapter(student, functools.partial(objective.adapter, teacher=features), seed=seed)
+    return student
 
 
 def _device(student: nn.Module, device: torch.device | str | None) -> torch.device:

@@ -15,10 +15,12 @@ from cskd_pipeline.settings import Seeds
 if TYPE_CHECKING:
     import torch
 
+    from cskd_pipeline.batch import FeatureShape
     from cskd_pipeline.crops.recipe import CropRecipe
     from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.loading import EvaluationSet
     from cskd_pipeline.models.student import Student
+    from cskd_pipeline.models.teacher.live import LiveTargets
     from cskd_pipeline.models.teacher.teacher import Teacher
     from cskd_pipeline.objectives import Objective
     from cskd_pipeline.replay import ReplayLoader
@@ -44,11 +46,19 @@ class Supply:
         taught = self.labels or self.teacher
         return None if taught is None else taught.grid
 
+    def features(self, objective: Objective) -> FeatureShape | None:
+        """Which features there are of what an objective reads; MismatchError where it is not stored."""
+        from cskd_pipeline.replay import require_stored
+
+        if self.labels is not None:
+            require_stored(self.labels.stores, objective.needs, teachers=objective.teachers)
+            return self.labels.features
+        return None if self.teacher is None else self.teacher.features(_token_layers(objective))
+
     def loader(
         self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
     ) -> ReplayLoader:
         """The run's batches."""
-        from cskd_pipeline.models.teacher.live import LiveTargets
         from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.replay import NoTargets, ReplayLoader
 
@@ -59,7 +69,7 @@ class Supply:
             canary = CANARY if request.canary is None else request.canary
             scratch = request.scratch or os.environ.get("CSKD_SCRATCH")
             return self.labels.loader(objective, student, canary=canary, scratch=scratch, **shared)
-        provider = NoTargets() if self.teacher is None else LiveTargets(self.teacher, self.recipe)
+        provider = NoTargets() if self.teacher is None else _live(self.teacher, self.recipe, objective)
         mean, std = normalisation(student)
         # A live teacher needs its flags of cuDNN to itself while it runs.
         shared["finish_ahead"] = self.teacher is None
@@ -87,6 +97,19 @@ class Supply:
             teacher=header.teacher if header else live,
             encodings=None if self.labels is None else self.labels.encodings,
         )
+
+
+def _live(teacher: Teacher, recipe: CropRecipe, objective: Objective) -> LiveTargets:
+    """A teacher that answers for every batch, with the features that an objective reads."""
+    from cskd_pipeline.models.teacher.live import LiveTargets
+
+    pooled = "features.pooled" in objective.needs
+    return LiveTargets(teacher, recipe, pooled=pooled, layers=_token_layers(objective))
+
+
+def _token_layers(objective: Objective) -> tuple[int, ...]:
+    """The teacher's blocks whose patch tokens an objective reads."""
+    return objective.layers if "features.tokens" in objective.needs else ()
 
 
 def find_supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.device, watch: Watch) -> Supply:

@@ -98,7 +98,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     )
     objective: str | None = setting(
         None,
-        "supervised, deit, cskd, kd, nkd, wttm, dist, dkd or civt.",
+        "supervised, deit, cskd, kd, nkd, wttm, dist, dkd, vkd, vitkd or civt.",
         group="objective",
         metavar="NAME",
         shown="cskd with --labels or --teacher, else supervised",
@@ -249,6 +249,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
             size=supply.recipe.size,
             classes=len(supply.index.classes),
             grid=supply.grid,
+            features=supply.features(objective),
             args=request.student_args,
             drop_path=request.drop_path,
             weights=request.student_weights,

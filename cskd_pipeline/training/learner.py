@@ -117,7 +117,8 @@ class Learner:
         with self._forward.no_sync() if postponed else contextlib.nullcontext():  # type: ignore[operator]
             with torch.autocast(self._device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 output = self._forward(batch.pixels_B3SS)
-            loss_B = self._objective(output, batch.labels, batch.targets)
+            own = () if self.student.adapter is None else (self.student.adapter,)
+            loss_B = self._objective(output, batch.labels, batch.targets, *own)
             # DistributedDataParallel averages over ranks, so each divides by its own share of the batch.
             share = self._config.batch_size / world_size()
             self._scaler.scale(loss_B.sum() / share).backward()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cskd_pipeline.batch import MixedLabels, StudentOutput, Targets
+from cskd_pipeline.batch import FeatureShape, MixedLabels, StudentOutput, Targets, TokenTargets
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.labels import SoftEncoding
 from cskd_pipeline.losses import fuse, hard_dense, hard_global, soft_dense, soft_global, soft_target_cross_entropy
@@ -19,30 +19,40 @@ from cskd_pipeline.ratio import RATIO_STEPS
 
 B, C, H, W = 4, 6, 2, 2
 
+N, D, WIDER = H * W, 3, 5
 MODES: list[dict[str, Any]] = [{"mode": "hard"}, {"mode": "soft", "temperature": 2.0}]
-CASES = [
-    create_objective(name, **settings)
-    for name in OBJECTIVES
-    for settings in (MODES if name in ("deit", "cskd") else [{}])
-]
+# With all positions masked nothing is drawn.
+SETTINGS = {"deit": MODES, "cskd": MODES, "vitkd": [{"mask": 1.0}, {"mask": 1.0, "nkd": True}]}
+CASES = [create_objective(name, **settings) for name in OBJECTIVES for settings in SETTINGS.get(name, [{}])]
 
 
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def output(teachers: int = 1) -> StudentOutput:
-    if teachers == 2:
+def output(objective: Objective | None = None) -> StudentOutput:
+    if objective is not None and objective.teachers == 2:
         cls_BC, conv_BC, inv_BC = (normal(B, C, seed=seed).requires_grad_() for seed in (1, 2, 6))
         return StudentOutput(cls_BC, conv_BC=conv_BC, inv_BC=inv_BC)
     heads = normal(B, C, seed=1), normal(B, C, seed=2), normal(B, C, H, W, seed=3)
-    return StudentOutput(*(head.requires_grad_() for head in heads))
+    layers = objective.layers if objective is not None else ()
+    tokens = tuple(normal(B, N, D, seed=20 + layer).requires_grad_() for layer in range(len(layers)))
+    return StudentOutput(*(head.requires_grad_() for head in heads), tokens=tokens or None)
+
+
+def judge(objective: Objective, o: StudentOutput, y: MixedLabels, t: Targets | None) -> Tensor:
+    """The objective's loss, with layers of its own if it has any."""
+    with torch.random.fork_rng():
+        torch.manual_seed(30)
+        adapter = objective.adapter((N, D), FeatureShape(WIDER, WIDER, objective.layers, (H, W)))
+    return objective(o, y, t) if adapter is None else objective(o, y, t, adapter)  # type: ignore[call-arg]
 
 
 def taken(values: Any, rows: slice) -> Any:
     """A named tuple of tensors with these rows of each."""
     if isinstance(values, tuple):
-        return type(values)(*(taken(value, rows) for value in values))  # type: ignore[call-arg]
+        parts = [taken(value, rows) for value in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)
     return values[rows] if isinstance(values, Tensor) else values
 
 
@@ -55,31 +65,42 @@ def targets(*kinds: str, steps: int = 40000) -> Targets:
     g, d = normal(B, C, seed=4), normal(B, C, H, W, seed=5)
     hard = {"hard_global_B": g.argmax(1), "hard_dense_BHW": fuse(d, g, ratio_steps=steps).argmax(1)}
     soft = {"logits_global_BC": g, "logits_dense_BCHW": d}
-    second = Targets(steps, logits_global_BC=normal(B, C, seed=7))
-    return Targets(steps, **{**(hard if "hard" in kinds else {}), **(soft if "soft" in kinds else {})}, second=second)
+    kept_Bn = torch.tensor([[0, 1, 3]]).expand(B, -1)
+    features = {
+        "pooled_BD": normal(B, WIDER, seed=8),
+        "tokens": TokenTargets(normal(B, 3, 3, WIDER, seed=9), kept_Bn, N),
+    }
+    asked = {
+        **(hard if "hard" in kinds else {}),
+        **(soft if "soft" in kinds else {}),
+        **(features if any(kind.startswith("features.") for kind in kinds) else {}),
+    }
+    return Targets(steps, **asked, second=Targets(steps, logits_global_BC=normal(B, C, seed=7)))
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
 def test_every_objective_gives_one_finite_fp32_value_an_example(objective: Objective) -> None:
-    loss_B = objective(output(objective.teachers), labels(), targets(*objective.needs) if objective.needs else None)
+    loss_B = judge(objective, output(objective), labels(), targets(*objective.needs) if objective.needs else None)
     assert loss_B.shape == (B,) and loss_B.dtype == torch.float32
     assert bool(loss_B.isfinite().all())
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
 def test_every_objective_reaches_every_head_that_it_claims_to_train(objective: Objective) -> None:
-    heads = output(objective.teachers)
-    objective(heads, labels(), targets(*objective.needs)).sum().backward()  # type: ignore[no-untyped-call]
-    for logits in heads._replace(dense_BCHW=heads.dense_BCHW if objective.dense else None):
+    heads = output(objective)
+    judge(objective, heads, labels(), targets(*objective.needs)).sum().backward()  # type: ignore[no-untyped-call]
+    for tokens_BND in heads.tokens or ():
+        assert tokens_BND.grad is not None or tokens_BND is heads.tokens[-1]  # type: ignore[index]  # all is masked
+    for logits in heads._replace(dense_BCHW=heads.dense_BCHW if objective.dense else None, tokens=None):
         assert logits is None or (logits.grad is not None and bool(logits.grad.abs().sum((1,)).all()))
     assert objective.dense or heads.dense_BCHW is None or heads.dense_BCHW.grad is None
 
 
 @pytest.mark.parametrize("objective", [case for case in CASES if not case.whole_batch], ids=str)
 def test_an_example_is_judged_by_itself(objective: Objective) -> None:
-    o, y, t = output(objective.teachers), labels(), targets(*objective.needs)
+    o, y, t = output(objective), labels(), targets(*objective.needs)
     part, label, one = (taken(values, slice(1, 2)) for values in (o, y, t))
-    torch.testing.assert_close(objective(part, label, one), objective(o, y, t)[1:2])
+    torch.testing.assert_close(judge(objective, part, label, one), judge(objective, o, y, t)[1:2])
 
 
 @pytest.mark.parametrize("objective", CASES, ids=str)
@@ -146,14 +167,14 @@ def test_soft_objectives_refuse_targets_without_soft_ones(name: str) -> None:
 @pytest.mark.parametrize("objective", [case for case in CASES if case.needs], ids=str)
 def test_what_an_objective_needs_and_does_not_get_is_said(objective: Objective) -> None:
     with pytest.raises(UsageError, match="reads a teacher's targets, found None; give"):
-        objective(output(objective.teachers), labels(), None)
-    heads = output()
+        judge(objective, output(objective), labels(), None)
+    heads = output(objective) if objective.teachers == 1 else output()
     if objective.teachers == 2:
         with pytest.raises(UsageError, match="gives no conv_BC"):
             objective(heads, labels(), targets("soft"))
         with pytest.raises(MismatchError, match="reads two teachers' targets, found one's"):
-            objective(output(2), labels(), targets("soft")._replace(second=None))
-    if objective.second_head:
+            objective(output(objective), labels(), targets("soft")._replace(second=None))
+    if objective.second_head and not objective.layers:
         with pytest.raises(UsageError, match="gives no dist_BC"):
             objective(StudentOutput(heads.cls_BC, None, heads.dense_BCHW), labels(), targets("hard", "soft"))
     if objective.dense:

@@ -2,12 +2,13 @@
 
 from cskd_pipeline.models.student.create import can_be_distilled, create_student, resolve_name
 from cskd_pipeline.models.student.heads import Student, StudentSpec, TokenStudent, parameter_count, plain_state_dict
-from cskd_pipeline.models.student.probe import fixed_size, other_size, require_answers
+from cskd_pipeline.models.student.probe import add_adapter, fixed_size, other_size, require_answers
 
 __all__ = [
     "Student",
     "StudentSpec",
     "TokenStudent",
+    "add_adapter",
     "can_be_distilled",
     "create_student",
     "fixed_size",

@@ -9,7 +9,9 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -56,6 +58,7 @@ def create_student(
     args: Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     distillation: bool = False,
+    layers: tuple[int, ...] = (),
     weights: Path | str | None = None,
     seed: int = 0,
 ) -> Student:
@@ -69,6 +72,8 @@ def create_student(
         size: side in pixels of the crops that it will see, and is tried with; None for the model's own.
         args: further keyword arguments of timm.create_model.
         distillation: give a model without a distillation token the second head that a distillation objective needs.
+        layers: blocks whose patch tokens it shows, the last of them -1, which for models without tokens is the last
+            feature map.
         weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
 
     Raises:
@@ -85,6 +90,7 @@ def create_student(
         args=dict(args or {}),
         drop_path=drop_path,
         distillation=distillation,
+        layers=layers or None,
     )
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which seeds every GPU as well.
@@ -123,8 +129,10 @@ def _with_heads(plain: PlainStudent) -> Student:
     """The student with the heads that its spec asks for."""
     model: Any = plain.model
     spec = plain.spec
+    if spec.layers is not None:
+        _require_blocks(model, spec, spec.layers)
     if isinstance(model, CivT):
-        if spec.distillation:
+        if spec.distillation or spec.layers:
             raise UsageError(
                 f"{spec.model} has a head for each of two teachers and none for this objective's targets; choose "
                 "another --objective, or a student such as deit_s"
@@ -156,6 +164,16 @@ def _require_patch_grid(model: VisionTransformer, spec: StudentSpec, grid: tuple
             "is not the teacher's; choose another --student-arg patch_size or img_size"
         )
     require_tiles(model.patch_embed.grid_size, grid, what="patch tokens", remedy="another patch size or image size")
+
+
+def _require_blocks(model: Any, spec: StudentSpec, layers: tuple[int, ...]) -> None:
+    _require_all_patches(model, spec)
+    depth = len(model.blocks) if isinstance(model, VisionTransformer | Eva | Beit) else 0
+    if len(layers) > 1 and max(layers) >= depth - 1:
+        raise UsageError(
+            f"the objective reads the patch tokens of blocks {[*layers]}, {spec.model} has "
+            f"{depth or 'no'} blocks of patch tokens; choose a vision transformer, such as deit_small_patch16_224"
+        )
 
 
 def _require_all_patches(model: nn.Module, spec: StudentSpec) -> None:

@@ -24,6 +24,8 @@ class StudentSpec(Record):
 
     `model` is timm's name, `args` are further arguments of timm.create_model. `grid` is (H, W) of the dense logits,
     None for a student without them; with `distillation` a model without a distillation token is given a second head.
+    `layers` are the blocks whose patch tokens it shows, the last of them -1 (the last block, after the final norm, or
+    the last feature map).
     """
 
     model: str
@@ -32,6 +34,7 @@ class StudentSpec(Record):
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     drop_path: float = 0.0
     distillation: bool = False
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         require_range("the number of classes", self.classes, low=2)
@@ -48,6 +51,7 @@ class Student(nn.Module, abc.ABC):
         model: the timm model.
         fresh: keys of weights that a file given for the start did not provide.
         size: side in pixels of the crops that it was tried with.
+        adapter: an objective's layers between this student and the teacher, which learn with it and are not exported.
         keeps_heads: whether files of weights, which timm loads, hold all of its heads.
     """
 
@@ -57,17 +61,34 @@ class Student(nn.Module, abc.ABC):
         super().__init__()
         self.spec = spec
         self.model = model
+        self.adapter: nn.Module | None = None
         self.fresh: tuple[str, ...] = ()
         self.size = 0
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers must not decay besides the one-dimensional ones."""
         listed: set[str] = getattr(self.model, "no_weight_decay", set)()
-        return {f"model.{name}" for name in listed}
+        # torch keeps signs in the coordinates of an orthogonal matrix and reads them as integers: 0.99 would be 0.
+        constrained = {name for name, _ in self.named_parameters() if ".parametrizations." in name}
+        return {f"model.{name}" for name in listed} | constrained
 
     @abc.abstractmethod
     def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
         """Logits of every head that this student has."""
+
+    def _features(self, pixels_B3SS: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """`forward_features` of a vision transformer, and the patch tokens of the layers that it is to show."""
+        model, layers = self.model, self.spec.layers
+        if layers is None:
+            return model.forward_features(pixels_B3SS), None
+        tokens: list[Tensor] = []
+        if layers == (-1,):
+            features_BTD = model.forward_features(pixels_B3SS)
+        else:
+            features_BTD, tokens = model.forward_intermediates(
+                pixels_B3SS, indices=[*layers[:-1]], norm=False, output_fmt="NLC"
+            )
+        return features_BTD, (*tokens, features_BTD[:, model.num_prefix_tokens :])
 
     def _dense(self, pixels_B3SS: Tensor, tokens_BND: Tensor, head: nn.Module) -> Tensor | None:
         """`head` at every position of the grid, over the mean of the normed patch tokens there: [B, C, H, W].
@@ -102,8 +123,11 @@ class PlainStudent(Student):
     """Any timm classifier, as it is."""
 
     def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
-        """Class logits alone."""
-        return StudentOutput(cls_BC=self.model(pixels_B3SS))
+        """Class logits, and patch tokens where it is to show them."""
+        if self.spec.layers is None:
+            return StudentOutput(cls_BC=self.model(pixels_B3SS))
+        features_BTD, tokens = self._features(pixels_B3SS)
+        return StudentOutput(cls_BC=self.model.forward_head(features_BTD), tokens=tokens)
 
 
 class TokenStudent(Student):
@@ -115,11 +139,12 @@ class TokenStudent(Student):
         timm's own forward pass averages the heads or not, depending on a mode; this one does not consult it.
         """
         model = self.model
-        tokens_BND = model.forward_features(pixels_B3SS)
+        tokens_BND, shown = self._features(pixels_B3SS)
         return StudentOutput(
             cls_BC=model.head(model.head_drop(tokens_BND[:, 0])),
             dist_BC=model.head_dist(model.head_drop(tokens_BND[:, 1])),
             dense_BCHW=self._dense(pixels_B3SS, tokens_BND[:, model.num_prefix_tokens :], model.head_dist),
+            tokens=shown,
         )
 
 
@@ -144,7 +169,7 @@ class PooledStudent(Student):
     def forward(self, pixels_B3SS: Tensor) -> StudentOutput:
         """Class and distillation logits, and dense ones where the student was given a grid."""
         model = self.model
-        tokens_BND = model.forward_features(pixels_B3SS)
+        tokens_BND, shown = self._features(pixels_B3SS)
         pooled_BD = model.forward_head(tokens_BND, pre_logits=True)
         # Average-pooling ViTs norm after pooling; per token it puts both inputs of the head on one scale.
         patches_BND = model.fc_norm(tokens_BND[:, model.num_prefix_tokens :])
@@ -152,6 +177,7 @@ class PooledStudent(Student):
             cls_BC=model.head(pooled_BD),
             dist_BC=self.head_dist(pooled_BD),
             dense_BCHW=self._dense(pixels_B3SS, patches_BND, self.head_dist),
+            tokens=shown,
         )
 
 
@@ -178,6 +204,7 @@ class MapStudent(Student):
             cls_BC=self.model.forward_head(features),
             dist_BC=self.head_dist(map_BhwD.mean((1, 2))),
             dense_BCHW=None if self.spec.grid is None else _pooled_logits(map_BhwD, self.spec.grid, self.head_dist),
+            tokens=None if self.spec.layers is None else (map_BhwD.flatten(1, 2),),
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from cskd_pipeline.batch import StudentOutput
 from cskd_pipeline.errors import MismatchError, UsageError, first_line
@@ -49,6 +51,20 @@ def require_answers(student: Student, *, size: int, batch: int = 1, training: bo
             f"{student.spec.model} {f'with {shown} ' if shown else ''}gives no class logits for crops of 3 x {size} x "
             f"{size} pixels: {fault}; {remedy}"
         )
+
+
+@torch.no_grad()
+def add_adapter(student: Student, adapter: Callable[[tuple[int, int]], nn.Module | None], *, seed: int) -> None:
+    """Give a student an objective's layers, made for the number and width of its patch tokens.
+
+    They are initialised from `seed` without touching the global random state.
+    """
+    before = student.training
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        tokens = student.eval()(torch.zeros(1, 3, student.size, student.size)).tokens
+        student.train(before)
+        student.adapter = adapter(tuple(tokens[-1].shape[1:]))
 
 
 def require_tiles(positions: tuple[int, int], grid: tuple[int, int], *, what: str, remedy: str) -> None:

@@ -21,7 +21,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cskd_pipeline.batch import Features
+from cskd_pipeline.batch import Features, FeatureShape
 from cskd_pipeline.errors import UsageError, first_line
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 
@@ -42,7 +42,7 @@ class Teacher:
         Raises:
             UsageError: the model gives no logits for such crops.
         """
-        self.spec, self.device = spec, device
+        self.spec, self.device, self._size = spec, device, size
         self._has_tokens = _has_patches(model)
         self._format = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._model: Any = model.eval().requires_grad_(False).to(device).to(memory_format=self._format)
@@ -76,6 +76,19 @@ class Teacher:
                 "--target-arg features.tokens.layers"
             )
         return tuple(layer % depth for layer in layers)
+
+    @torch.inference_mode()
+    def features(self, layers: tuple[int, ...]) -> FeatureShape:
+        """The features that it has, with the patch tokens of these blocks, if any; errors as `layers`."""
+        layers = self.layers(layers) if layers else ()
+        _, _, found = self.answer(torch.zeros(1, 3, self._size, self._size), pooled=True, layers=layers)
+        assert found.pooled_BD is not None
+        return FeatureShape(
+            pooled=found.pooled_BD.shape[1],
+            tokens=None if found.tokens_BLPD is None else found.tokens_BLPD.shape[3],
+            layers=layers,
+            grid=self.grid,
+        )
 
     def __call__(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Dense logits fp32 [b, P, C] and global logits fp32 [b, C] of any number of crops."""
