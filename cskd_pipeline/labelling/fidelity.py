@@ -91,7 +91,7 @@ def _closeness(
     rows_B1 = torch.arange(len(said), device=said.device)[:, None]
     layers = zip(encoding.layers, targets.tokens.values_BLnD.unbind(1), said.unbind(1), strict=True)
     return {
-        f"{key}_{layer}": value
+        f"{key}_{'last' if layer == -1 else layer}": value
         for layer, decoded_BnD, said_BPD in layers
         for key, value in _vectors(decoded_BnD, said_BPD[rows_B1, targets.tokens.kept_Bn]).items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -151,7 +152,7 @@ def _with_heads(plain: PlainStudent) -> Student:
     if not spec.distillation:
         return plain
     _require_all_patches(model, spec)
-    require_answers(plain, size=plain.size)
+    require_answers(PlainStudent(model, dataclasses.replace(spec, layers=None)), size=plain.size)
     return with_map_head(plain)
 
 
