@@ -58,7 +58,7 @@ class Teacher:
         return self.grid[0] * self.grid[1]
 
     def layers(self, layers: tuple[int, ...]) -> tuple[int, ...]:
-        """Numbers of these blocks from 0 on; -1 stands for the last one.
+        """These blocks by number, from 0 on; the last one is -1, however it was called.
 
         Raises:
             UsageError: the model has no patch tokens, or no such block.
@@ -75,7 +75,7 @@ class Teacher:
                 f"teacher {self.spec.model} has no block {wrong[0]}; it has {depth}, from 0 to {depth - 1}: change "
                 "--target-arg features.tokens.layers"
             )
-        return tuple(layer % depth for layer in layers)
+        return tuple(-1 if layer == depth - 1 else layer for layer in layers)
 
     def __call__(self, pixels_b3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Dense logits fp32 [b, P, C] and global logits fp32 [b, C] of any number of crops."""
@@ -143,7 +143,7 @@ class Teacher:
             features, tokens = self._model.forward_intermediates(
                 pixels, indices=list(layers), norm=False, output_fmt="NLC"
             )
-            if layers[-1] == len(self._model.blocks) - 1:
+            if layers[-1] == -1:
                 tokens[-1] = features[:, self._model.num_prefix_tokens :]  # after the final norm
             more = [torch.stack([layer.float() for layer in tokens], 1)]
         else:
