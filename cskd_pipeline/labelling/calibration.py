@@ -78,7 +78,8 @@ def _features(
 ) -> Iterator[Features]:
     """What the teacher shows of some crops and their mix partners."""
     total, spec = len(index), teacher.spec
-    picks = np.unique(np.linspace(0, total - 1, num=min(CROPS, total)).astype(np.int64))
+    count = min(CROPS, total)
+    picks = np.arange(count, dtype=np.int64) * (total - 1) // max(1, count - 1)
     samples = np.unique(np.concatenate([picks, recipe.partners(0, picks, total=total)]))
     with CropLoader(index, recipe, workers=0) as loader:
         for crops in loader.load(sample_batches(recipe, 0, samples, total=total, batch=spec.chunk)):
