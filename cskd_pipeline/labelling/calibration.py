@@ -12,8 +12,8 @@ from cskd_pipeline.batch import Features
 from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.data import SampleIndex
 from cskd_pipeline.labels import PooledEncoding, TokensEncoding, measure_channels
-from cskd_pipeline.labels.choice import Settings
-from cskd_pipeline.labels.features.tokens import DEFAULT_LAYERS
+from cskd_pipeline.labels.choice import Settings, make_encodings
+from cskd_pipeline.labels.features.tokens import DEFAULT_LAYERS, require_layers
 from cskd_pipeline.loading import CropLoader
 from cskd_pipeline.loading.order import sample_batches
 from cskd_pipeline.models.teacher.teacher import Teacher
@@ -40,19 +40,28 @@ def with_channels(
         index, recipe, teacher: what the store is made of.
 
     Raises:
-        UsageError: the teacher has no patch tokens, or not the layers asked for.
+        UsageError: the teacher has no patch tokens, or not the layers asked for, or a setting is not allowed.
     """
     settings = {name: dict(values) for name, values in settings.items()}
     pooled, tokens = settings.get(PooledEncoding.name), settings.get(TokensEncoding.name)
     layers: tuple[int, ...] = ()
     if tokens is not None:
-        tokens["layers"] = layers = teacher.layers(tuple(tokens.get("layers", DEFAULT_LAYERS)))
+        given = tokens.get("layers", DEFAULT_LAYERS)
+        given = tuple(given) if isinstance(given, list) else given
+        require_layers(given)
+        tokens["layers"] = layers = teacher.layers(given)
     begun = {name: values for name, values in present.items() if "channels" in values and name in settings}
     for name, values in begun.items():
         if tuple(values.get("layers", ())) == tuple(settings[name].get("layers", ())):
             settings[name]["channels"] = values["channels"]
     lacking = [values for values in (pooled, tokens) if values is not None and "channels" not in values]
     if lacking:
+        flat: Settings = {
+            PooledEncoding.name: {"channels": (0,)},
+            TokensEncoding.name: {"channels": ((0,),) * len(layers)},
+        }
+        others = {name: {**flat.get(name, {}), **values} for name, values in settings.items()}
+        make_encodings(others, positions=teacher.positions, classes=teacher.spec.classes)  # refuses before the work
         found = list(_features(index, recipe, teacher, pooled=pooled is not None, layers=layers))
         if pooled in lacking:
             pooled["channels"] = measure_channels(
@@ -69,7 +78,8 @@ def _features(
 ) -> Iterator[Features]:
     """What the teacher shows of some crops and their mix partners."""
     total, spec = len(index), teacher.spec
-    picks = np.unique(np.linspace(0, total - 1, num=min(CROPS, total)).astype(np.int64))
+    count = min(CROPS, total)
+    picks = np.arange(count, dtype=np.int64) * (total - 1) // max(1, count - 1)
     samples = np.unique(np.concatenate([picks, recipe.partners(0, picks, total=total)]))
     with CropLoader(index, recipe, workers=0) as loader:
         for crops in loader.load(sample_batches(recipe, 0, samples, total=total, batch=spec.chunk)):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,16 @@ from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
+from cskd_pipeline.crops import recipe as recipe_module
+from cskd_pipeline.crops.draws import draw_positions
 from cskd_pipeline.crops.mixing import LAM_ONE, Mix
 from cskd_pipeline.crops.op_arguments import OPS
+from cskd_pipeline.crops.philox import sample_words, stream_key
 from cskd_pipeline.crops.rand_augment import MAGNITUDE_ONE, NO_OP
 from cskd_pipeline.crops.recipe import RECIPES, CropRecipe
 
 DEIT = RECIPES["deit"]
+KEYED = dataclasses.replace(DEIT, key=1)
 COUNT = 6000
 
 
@@ -246,3 +252,58 @@ def test_a_tiny_crop_still_draws() -> None:
     draws = draw_same_size(recipe, 0, range(2000))
     assert (draws["erase_top"] + draws["erase_height"] <= 1).all()
     assert (draws["cut_bottom"] <= 1).all()
+
+
+def test_words_of_positions_do_not_depend_on_the_company() -> None:
+    some = np.array([70_000, 3, 512, 3, 0, (1 << 32) + 1])
+    whole = draw_positions(DEIT, 3, some, positions=197)
+    assert whole.shape == (6, 197) and whole.dtype == np.int64
+    assert (whole >= 0).all() and (whole < 1 << 32).all()
+    for row, sample in enumerate(some):
+        assert np.array_equal(draw_positions(DEIT, 3, some[row : row + 1], positions=197)[0], whole[row])
+        for positions in (1, 4, 49):
+            fewer = draw_positions(DEIT, 3, np.array([sample, 9]), positions=positions)
+            assert np.array_equal(fewer[0], whole[row, :positions])
+    for other in (draw_positions(DEIT, 4, some, positions=4), draw_positions(KEYED, 3, some, positions=4)):
+        assert not (other == whole[:, :4]).any()
+
+
+def test_words_of_positions_are_pinned() -> None:
+    key = stream_key(version=1, key=0, seed=3)
+    samples = np.array([0, 1, (1 << 32) + 1])
+    first, second = (np.stack(sample_words(key, samples, 7, block), 1) for block in (0, 1))
+    found = draw_positions(DEIT, 3, samples, positions=6)
+    assert np.array_equal(found, np.concatenate([first, second[:, :2]], 1))
+    assert found.tolist() == [
+        [83772094, 4170114702, 546180100, 3461880099, 2364482892, 1235372778],
+        [2080385806, 277448677, 3867285697, 752770026, 3646184855, 3893594770],
+        [3323824717, 1825180271, 189451407, 4272775133, 3950928076, 234150509],
+    ]
+
+
+@pytest.mark.parametrize("kept", [1, 7, 28])
+def test_every_position_is_kept_as_often_as_any_other_and_pairs_too(kept: int) -> None:
+    crops, positions = 20_000, 49
+    order = draw_positions(DEIT, 0, np.arange(crops), positions=positions).argsort(1)
+    mask = np.zeros((crops, positions))
+    np.put_along_axis(mask, order[:, :kept], 1, axis=1)
+    share = kept / positions
+    deviation = math.sqrt(share * (1 - share) / crops)
+    assert np.abs(mask.mean(0) - share).max() < 4 * deviation
+    pair = share * (kept - 1) / (positions - 1)
+    together = (mask[:, :-1] * mask[:, 1:]).mean(0)
+    assert np.abs(together - pair).max() <= 4.2 * math.sqrt(pair * (1 - pair) / crops)
+
+
+def test_every_domain_of_random_words_is_in_the_recipes_table() -> None:
+    page = (Path(__file__).parents[2] / "docs/recipe.md").read_text()
+    table = re.findall(
+        r"^\| (\d) ([A-Za-z]+)", page[page.index("| domain |") : page.index("## From words")], re.MULTILINE
+    )
+    assert [int(number) for number, _ in table] == [*range(8)]
+    named = {
+        int(value)
+        for source in (Path(recipe_module.__file__).parent).glob("*.py")
+        for value in re.findall(r"^_?DOMAIN\w* = (\d+)$", source.read_text(), re.MULTILINE)
+    }
+    assert named == {int(number) for number, _ in table}

@@ -18,15 +18,28 @@ import pytest
 import torch
 import zarr
 
+from cskd_pipeline.batch import Features
 from cskd_pipeline.crops.checksum import crop_crc
+from cskd_pipeline.crops.draws import draw_positions
+from cskd_pipeline.crops.recipe import RECIPES
 from cskd_pipeline.data.sample_index import canonical_order, order_digest
-from cskd_pipeline.labels import Encoding, FullEncoding, HardEncoding, SoftEncoding, encodings_to_json
+from cskd_pipeline.labels import (
+    Encoding,
+    FullEncoding,
+    HardEncoding,
+    PooledEncoding,
+    SoftEncoding,
+    TokensEncoding,
+    encodings_to_json,
+    measure_channels,
+)
 from cskd_pipeline.losses import densify, on_palette
 from cskd_pipeline.store import StoreHeader, StoreReader, StoreWriter
 
 SAMPLES, BLOCK, GRID, CLASSES, SIZE = 150, 64, (2, 3), 23, 8
 POSITIONS = GRID[0] * GRID[1]
 SEEDS = (3, 1_000_000)
+LAYERS, WIDTH = (0, 2, -1), 9
 
 # ---------------------------------------------------------------------------------------------- writing
 
@@ -38,6 +51,16 @@ def crops(seed: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     dense_SPC[5] = dense_SPC[5, :1]  # a crop of one winner
     pixels = torch.randint(0, 256, (SAMPLES, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8).numpy()
     return dense_SPC, dense_SPC.mean(1), pixels
+
+
+def features(seed: int) -> Features:
+    """Features of a seed's crops: an odd width, one giant channel, a vector of zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens_SLPD = torch.randn(SAMPLES, len(LAYERS), POSITIONS, WIDTH, generator=generator)
+    tokens_SLPD[..., 3] *= 40
+    tokens_SLPD[7, 0] = 0
+    words_SP = draw_positions(RECIPES["plain"], seed, np.arange(SAMPLES), positions=POSITIONS)
+    return Features(tokens_SLPD[:, 0].mean(1), tokens_SLPD, torch.from_numpy(words_SP))
 
 
 def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> None:
@@ -52,13 +75,21 @@ def write(path: Path, *encodings: Encoding, seeds: tuple[int, ...] = SEEDS) -> N
     )
     writer = StoreWriter(path, header)
     for seed in seeds:
-        dense_SPC, global_SC, pixels = crops(seed)
+        (dense_SPC, global_SC, pixels), shown = crops(seed), features(seed)
         for block in range(header.blocks):
             rows = slice(header.rows(block).start, header.rows(block).stop)
             halves = [slice(rows.start, rows.start + 10), slice(rows.start + 10, rows.stop)]
             records = {}
             for name, encoding in named.items():
-                parts = [encoding.encode(dense_SPC[part], global_SC[part]) for part in halves]
+                parts = [
+                    encoding.encode(
+                        dense_SPC[part],
+                        global_SC[part],
+                        None,
+                        Features(*(each[part] for each in shown if each is not None)),
+                    )
+                    for part in halves
+                ]
                 records[name] = type(parts[0]).joined(parts)
             crc = np.array([crop_crc(crop) for crop in pixels[rows]], np.uint32)
             writer.write_block(seed, block, records, crc, versions={"cskd_pipeline": "test"})
@@ -282,6 +313,134 @@ def test_full_rows_read_by_the_page_are_the_logits(tmp_path: Path, dtype: str) -
     assert np.isnan(rows[SAMPLES:]).all()
     for block in range(3):
         assert list(committed(path / "seed-000003", block)["files"]) == [f"crop_crc/c/{block}", f"full/c/{block}/0/0"]
+
+
+CONSTANTS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], np.uint32).view(np.float32)
+
+
+def scales_of_channels(channels: list[int]) -> np.ndarray:
+    """w, by the page's words."""
+    return np.array([CONSTANTS[k % 4] * np.float32(2.0 ** (k // 4)) for k in channels], np.float32)
+
+
+def vector(scale: bytes, codes: bytes, channels: list[int], bits: int) -> np.ndarray:
+    """A vector of fp32, by the page's words."""
+    levels, width = {4: 7, 8: 127}[bits], len(channels)
+    numbers = list(codes)
+    if bits == 4:
+        numbers = [half for byte in codes for half in (byte % 16, byte // 16)]
+        assert len(codes) == (width + 1) // 2 and (width % 2 == 0 or numbers[-1] == 7)
+    numbers = numbers[:width]
+    assert len(numbers) == width and max(numbers) <= 2 * levels
+    (s,) = np.frombuffer(scale, "<f2").astype(np.float32)
+    assert np.isfinite(s) and s >= 0
+    found: np.ndarray = (np.array(numbers, np.float32) - np.float32(levels)) * s * scales_of_channels(channels)
+    assert found.dtype == np.float32
+    return found
+
+
+def written(v: np.ndarray, channels: list[int], bits: int) -> tuple[bytes, bytes]:
+    """Scale and codes of a vector, by the page's words about writers."""
+    levels = {4: 7, 8: 127}[bits]
+    u = v / scales_of_channels(channels)
+    s = np.float16(np.abs(u).max() / np.float32(levels))
+    codes = [levels] * len(u)
+    if s > 0:
+        codes = [levels + int(np.clip(np.rint(value / np.float32(s)), -levels, levels)) for value in u]
+    if bits == 4:
+        codes = [*codes, 7] if len(codes) % 2 else codes
+        codes = [low + 16 * high for low, high in zip(codes[::2], codes[1::2], strict=True)]
+    return s.tobytes(), bytes(codes)
+
+
+def position_words(seed: int, sample: int) -> list[int]:
+    """Random words of the positions, by docs/recipe.md."""
+    digest = hashlib.blake2b(f"cskd-pipeline/crops/1/0/{seed}".encode(), digest_size=8).digest()
+    drawn: list[int] = []
+    for block in range(-(-POSITIONS // 4)):
+        key = list(np.frombuffer(digest, "<u4").tolist())
+        c = [sample % 2**32, sample // 2**32, 7 * 65536 + block, 0]
+        for _ in range(10):
+            p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+            c = [q >> 32 ^ c[1] ^ key[0], q % 2**32, p >> 32 ^ c[3] ^ key[1], p % 2**32]
+            key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+        drawn += c
+    return drawn[:POSITIONS]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_pooled_rows_read_by_the_page_are_near_the_features_and_what_losses_see(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "labels.zarr"
+    said_SD = features(3).pooled_BD
+    assert said_SD is not None
+    channels = measure_channels(said_SD)
+    write(path, PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=channels, bits=bits), seeds=(3,))
+    root = zarr.open_group(path, mode="r", zarr_format=3)
+    attributes: dict[str, Any] = dict(root.attrs)
+    settings = attributes["encodings"]["features.pooled"]
+    assert len(settings["channels"]) == WIDTH and settings["bits"] == bits
+    rows = np.asarray(root["seed-000003/features.pooled"][:])
+    assert rows.shape == (192, 2 + (WIDTH * bits + 7) // 8) and rows.dtype == np.uint8
+    assert (rows[SAMPLES:] == 255).all()
+    found_SD = np.stack(
+        [vector(row[:2].tobytes(), row[2:].tobytes(), settings["channels"], bits) for row in rows[:SAMPLES]]
+    )
+    for row, said_D in zip(rows[:SAMPLES], said_SD.numpy(), strict=True):
+        assert b"".join(written(said_D, settings["channels"], bits)) == row.tobytes()
+    error_SD = np.abs(found_SD - said_SD.numpy()) / scales_of_channels(settings["channels"])
+    assert error_SD.max() < (0.6 if bits == 4 else 0.04)
+    store = StoreReader(path)
+    for block in range(blocks_of(attributes)):
+        commit = committed(path / "seed-000003", block)
+        assert list(commit["files"]) == [f"crop_crc/c/{block}", f"features.pooled/c/{block}/0"]
+        entries = store.encodings["features.pooled"].tabulate(store.read(3, block, "features.pooled"), ratio_steps=0)
+        targets = store.encodings["features.pooled"].targets(
+            entries, grid=GRID, ratio_steps=0, device=torch.device("cpu")
+        )
+        assert targets.pooled_BD is not None
+        assert targets.pooled_BD.numpy().tobytes() == found_SD[slice(*commit["rows"])].tobytes()
+
+
+@pytest.mark.parametrize("tokens", [4, 0])
+def test_token_rows_read_by_the_page_are_near_the_tokens_and_what_losses_see(tmp_path: Path, tokens: int) -> None:
+    path, device = tmp_path / "labels.zarr", torch.device("cpu")
+    said_SLPD = features(3).tokens_BLPD
+    assert said_SLPD is not None
+    measured = tuple(measure_channels(layer_SPD.flatten(0, 1)) for layer_SPD in said_SLPD.unbind(1))
+    encoding = TokensEncoding(
+        positions=POSITIONS, classes=CLASSES, channels=measured, layers=LAYERS, tokens=tokens, bits=(4, 8, 4)
+    )
+    write(path, encoding, seeds=(3,))
+    root = zarr.open_group(path, mode="r", zarr_format=3)
+    attributes: dict[str, Any] = dict(root.attrs)
+    settings = attributes["encodings"]["features.tokens"]
+    assert settings["layers"] == list(LAYERS) and settings["bits"] == [4, 8, 4] and len(settings["channels"]) == 3
+    rows = np.asarray(root["seed-000003/features.tokens"][:])
+    n = settings["tokens"] or POSITIONS
+    sizes = [(WIDTH * bits + 7) // 8 for bits in settings["bits"]]
+    assert rows.shape == (192, 1 + sum(n * (2 + size) for size in sizes)) and rows.dtype == np.uint8
+    assert (rows[SAMPLES:] == 255).all()
+    found_SLnD = np.empty((SAMPLES, len(LAYERS), n, WIDTH), np.float32)
+    for sample, row in enumerate(rows[:SAMPLES]):
+        kept = [p for p in range(8) if row[p // 8] >> p % 8 & 1]
+        drawn = position_words(3, sample)
+        assert kept == sorted(sorted(range(POSITIONS), key=lambda p: (drawn[p], p))[:n])
+        at = 1
+        for layer, (channels, bits, size) in enumerate(zip(settings["channels"], settings["bits"], sizes, strict=True)):
+            scales, codes = row[at : at + 2 * n].tobytes(), row[at + 2 * n : at + n * (2 + size)].tobytes()
+            at += n * (2 + size)
+            for i, p in enumerate(kept):
+                stored = scales[2 * i : 2 * i + 2], codes[i * size : (i + 1) * size]
+                assert stored == written(said_SLPD[sample, layer, p].numpy(), channels, bits)
+                found_SLnD[sample, layer, i] = vector(*stored, channels, bits)
+        assert at == len(row)
+    store = StoreReader(path)
+    for block in range(blocks_of(attributes)):
+        rows_of = slice(*committed(path / "seed-000003", block)["rows"])
+        entries = store.encodings["features.tokens"].tabulate(store.read(3, block, "features.tokens"), ratio_steps=0)
+        targets = store.encodings["features.tokens"].targets(entries, grid=GRID, ratio_steps=0, device=device)
+        assert targets.tokens is not None
+        assert targets.tokens.values_BLnD.numpy().tobytes() == found_SLnD[rows_of].tobytes()
 
 
 def test_arrays_have_the_codecs_that_the_page_names(tmp_path: Path) -> None:

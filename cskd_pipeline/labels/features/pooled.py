@@ -16,6 +16,7 @@ from cskd_pipeline.labels.features.quantise import (
     require_bits,
     require_channels,
     require_codes,
+    stored_scales,
     vector_bytes,
 )
 from cskd_pipeline.labels.rows import RowEncoding
@@ -88,6 +89,6 @@ class PooledEncoding(RowEncoding):
         from cskd_pipeline.batch import Targets
 
         row_BR = torch.from_numpy(np.ascontiguousarray(entries_B)).to(device)
-        scale_B = row_BR[:, :2].contiguous().view(torch.float16)[:, 0]
+        scale_B = stored_scales(row_BR[:, :2])[:, 0]
         pooled_BD = dequantise(scale_B, row_BR[:, 2:], self.channels, bits=self.bits)
         return Targets(ratio_steps=ratio_steps, pooled_BD=pooled_BD)

@@ -40,15 +40,24 @@ def require_channels(name: str, channels: Any) -> None:
 
 def require_bits(name: str, bits: Any) -> None:
     """Raise UsageError unless codes of that many bits are offered."""
-    if isinstance(bits, bool) or bits not in BITS:
+    if type(bits) is not int or bits not in BITS:
         raise UsageError(f"encoding {name}: bits are {bits!r}; choose 4 or 8")
 
 
 def measure_channels(values_nD: Tensor) -> Channels:
-    """Scales for vectors like these: the root mean square of each channel, to a quarter of an octave."""
+    """Scales for vectors like these: the root mean square of each channel, to a quarter of an octave.
+
+    Raises:
+        DataError: a value is not finite.
+    """
     import torch
 
     power_D = values_nD.double().square().mean(0)
+    if not bool(torch.isfinite(power_D).all()):
+        raise DataError(
+            "the teacher gave features that are not finite; check the teacher's weights, or use fp32 for its forward "
+            "pass"
+        )
     floor = power_D.mean() / _QUIET**2
     octaves_D = torch.maximum(power_D, floor.clamp(min=1e-30)).log2() / 2
     k_D = (4 * octaves_D).round().clamp(-_MAX_CHANNEL, _MAX_CHANNEL)
@@ -77,7 +86,8 @@ def quantise(values_XD: Tensor, channels: Channels, *, bits: int, what: str) -> 
     levels = _levels(bits)
     scaled_XD = values_XD.float() / torch.from_numpy(channel_scales(channels)).to(values_XD.device)
     largest_X = scaled_XD.abs().amax(-1)
-    scale_X = (largest_X / levels).to(torch.float16)
+    # Division by a plain number would be multiplication by its reciprocal on a GPU.
+    scale_X = (largest_X / torch.full_like(largest_X, levels)).to(torch.float16)
     if not bool(torch.isfinite(scale_X).all()):
         raise DataError(
             f"the teacher gave {what} that cannot be stored (largest magnitude {float(values_XD.abs().max()):g}); "
@@ -91,6 +101,13 @@ def quantise(values_XD: Tensor, channels: Channels, *, bits: int, what: str) -> 
             code_XD = torch.cat([code_XD, torch.full_like(code_XD[..., :1], levels)], -1)
         code_XD = code_XD[..., ::2] | code_XD[..., 1::2] << 4
     return scale_X, code_XD
+
+
+def stored_scales(bytes_XY: Tensor) -> Tensor:
+    """Scales fp16 [X, Y / 2] from bytes that lie anywhere in rows of any size."""
+    import torch
+
+    return bytes_XY.clone(memory_format=torch.contiguous_format).view(torch.float16)
 
 
 def dequantise(scale_X: Tensor, code_XY: Tensor, channels: Channels, *, bits: int) -> Tensor:

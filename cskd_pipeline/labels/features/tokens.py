@@ -20,6 +20,7 @@ from cskd_pipeline.labels.features.quantise import (
     require_bits,
     require_channels,
     require_codes,
+    stored_scales,
     vector_bytes,
 )
 from cskd_pipeline.labels.rows import RowEncoding
@@ -78,6 +79,11 @@ class TokensEncoding(RowEncoding):
             raise UsageError("encoding features.tokens: channels are not a list for each of the layers")
         for channels in self.channels:
             require_channels(self.name, channels)
+        if len({len(channels) for channels in self.channels}) > 1:
+            raise UsageError(
+                f"encoding features.tokens: layers have {', '.join(str(len(one)) for one in self.channels)} channels; "
+                "all need as many"
+            )
         require_range("encoding features.tokens: tokens", self.tokens, low=0, whole=True)
         if self.tokens > self.positions:
             raise UsageError(
@@ -144,7 +150,7 @@ class TokensEncoding(RowEncoding):
         row_BR = torch.from_numpy(entries_B).to(device)
         layers = []
         for (start, middle, end), channels, bits in zip(self._spans(), self.channels, self.bits, strict=True):
-            scale_Bn = row_BR[:, start:middle].contiguous().view(torch.float16)
+            scale_Bn = stored_scales(row_BR[:, start:middle])
             code_BnY = row_BR[:, middle:end].reshape(len(row_BR), self.kept, -1)
             layers.append(dequantise(scale_Bn, code_BnY, channels, bits=bits))
         tokens = TokenTargets(torch.stack(layers, 1), kept_Bn, self.positions)
