@@ -60,7 +60,7 @@ def command_line(script: str, arguments: argparse.Namespace, options: Sequence[s
     for option in options:
         values = getattr(arguments, option)
         for value in values if isinstance(values, list) else [values]:
-            words.append(f"--{option} {shown(value) if option == 'data' else value}")
+            words.append(f"--{option.replace('_', '-')} {shown(value) if option == 'data' else value}")
     return " ".join(words)
 
 

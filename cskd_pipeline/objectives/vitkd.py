@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cskd_pipeline.batch import FeatureShape, MixedLabels, StudentOutput, Targets
+from cskd_pipeline.batch import FeatureShape, MixedLabels, StudentOutput, Targets, TokenTargets
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.losses import (
     as_precise_as,
@@ -103,24 +103,36 @@ class Vitkd(LogitObjective):
                 f"objective vitkd takes the adapter of a student made for it, found {type(adapter).__name__}"
             )
         taught = require_token_targets(targets)
-        known, positions = taught.kept_Bn, taught.positions
         if self.nkd:
             loss_B = LogitObjective.__call__(self, output, labels, targets)
         else:
             loss_B = truth_of_all_heads(output, labels)
+        mask_BP, chosen_Bm = draw_mask(taught.kept_Bn, positions=taught.positions, masked=self.masked(taught.positions))
         with as_precise_as(output.cls_BC):
-            aligned = [align(at_positions(s, known)) for align, s in zip(adapter.low, tokens[:-1], strict=True)]
-        for block, aligned_BnD in enumerate(aligned):
-            distance_B = summed_distance(aligned_BnD, taught.values_BLnD[:, block], positions=positions)
-            loss_B = loss_B + self.alpha * distance_B
-        masked = positions - int(positions * (1 - self.mask))
-        mask_BP, chosen_Bm = draw_mask(known, positions=positions, masked=masked)
-        with as_precise_as(output.cls_BC):
-            generated_BPD = adapter.generate(tokens[-1], mask_BP)
-        distance_B = summed_distance(
-            at_positions(generated_BPD, chosen_Bm), known_tokens(taught, -1, chosen_Bm), positions=masked
-        )
-        return loss_B + self.beta / self.mask * distance_B
+            return loss_B + self.on_tokens(tokens, taught, adapter, mask_BP, chosen_Bm)
+
+    def masked(self, positions: int) -> int:
+        """How many of a crop's positions are masked."""
+        return positions - int(positions * (1 - self.mask))
+
+    def on_tokens(
+        self,
+        tokens: tuple[Tensor, ...],
+        taught: TokenTargets,
+        adapter: VitkdAdapter,
+        mask_BP: Tensor,
+        chosen_Bm: Tensor,
+    ) -> Tensor:
+        """The two terms on tokens with a mask as `draw_mask` gives it, fp32 [B]."""
+        known, positions = taught.kept_Bn, taught.positions
+        low_B = torch.zeros(len(known), device=known.device)
+        for block, (align, student_BND) in enumerate(zip(adapter.low, tokens[:-1], strict=True)):
+            aligned_BnD, teacher_BnD = align(at_positions(student_BND, known)), taught.values_BLnD[:, block]
+            low_B = low_B + summed_distance(aligned_BnD, teacher_BnD, positions=positions)
+        generated_BmD = at_positions(adapter.generate(tokens[-1], mask_BP), chosen_Bm)
+        teacher_BmD = known_tokens(taught, -1, chosen_Bm)
+        high_B = summed_distance(generated_BmD, teacher_BmD, positions=self.masked(positions))
+        return self.alpha * low_B + self.beta / self.mask * high_B
 
 
 class VitkdAdapter(nn.Module):

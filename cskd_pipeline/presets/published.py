@@ -1,8 +1,10 @@
-"""The papers' 300-epoch ImageNet-1k runs: CSKD, the distilled DeiT that it is compared with, NKD and Co-advise.
+"""The papers' 300-epoch ImageNet-1k runs: CSKD, the distilled DeiT it is compared with, NKD, ViTKD, VkD and Co-advise.
 
 Sources: CSKD (Zhao, Song and Liang, ICCV 2023, arXiv 2307.08500, tables and official configuration), DeiT (Touvron
-et al., ICML 2021, arXiv 2012.12877), NKD (Yang et al., ICCV 2023, arXiv 2303.13005, and its code), Co-advise (Ren et
-al., CVPR 2022, arXiv 2106.12378, and its code). bf16 replaces the papers' automatic mixed precision.
+et al., ICML 2021, arXiv 2012.12877), NKD (Yang et al., ICCV 2023, arXiv 2303.13005) and ViTKD (Yang et al., arXiv
+2209.02432) with their code, VkD (Miles et al., CVPR 2024, arXiv 2403.06213; schedule not stated there, taken from
+Co-advise, whose stem its students have), Co-advise (Ren et al., CVPR 2022, arXiv 2106.12378, and its code). bf16
+replaces the papers' automatic mixed precision.
 """
 
 from __future__ import annotations
@@ -84,11 +86,23 @@ _PLAIN: Mapping[str, Any] = MappingProxyType(
 )
 """Without repeated augmentation, moving average and drop path."""
 
+_PLAIN_BASE: Mapping[str, Any] = MappingProxyType({**_PLAIN, "drop_path": 0.1, "ema_decay": 0.99996})
+_CIVT: Mapping[str, Any] = MappingProxyType({**_PLAIN, "clip_grad": 15.0})
+
 _CSKD = MappingProxyType({"name": "cskd", "mode": "hard", "schedule": "linear", "alpha": 0.5, "weight": 1.0})
 _DEIT = MappingProxyType({"name": "deit", "mode": "hard", "alpha": 0.5})
 _NKD = MappingProxyType({"name": "nkd", "gamma": 1.0, "temperature": 1.0})
+_VITKD = MappingProxyType({"name": "vitkd", "alpha": 3e-5, "beta": 3e-6, "mask": 0.5, "nkd": True})
+_VKD = MappingProxyType({"name": "vkd", "weight": 1.0, "temperature": 1.0})
 _PAPERS = MappingProxyType(
-    {"cskd": "arXiv 2307.08500", "deit": "arXiv 2012.12877", "nkd": "arXiv 2303.13005", "civt": "arXiv 2106.12378"}
+    {
+        "cskd": "arXiv 2307.08500",
+        "deit": "arXiv 2012.12877",
+        "nkd": "arXiv 2303.13005",
+        "vitkd": "arXiv 2209.02432",
+        "vkd": "arXiv 2403.06213",
+        "civt": "arXiv 2106.12378",
+    }
 )
 _HEADS = MappingProxyType({"cskd": "three_head", "civt": "civt_head"})
 
@@ -118,11 +132,14 @@ def _published(
     )
 
 
-def _nkd(size: str, train: Mapping[str, Any], *, teacher: str, top1: float | None) -> Preset:
+def _from_vit(
+    objective: Mapping[str, Any], size: str, train: Mapping[str, Any], *, teacher: str, top1: float | None
+) -> Preset:
+    """A plain DeiT, taught by a DeiT III."""
     names = {"ti": "tiny", "s": "small", "b": "base"}
     return _published(
-        f"nkd-{size}",
-        _NKD,
+        f"{objective['name']}-{size}",
+        objective,
         train,
         student=f"deit_{names[size]}_patch16_224",
         top1=top1,
@@ -141,13 +158,18 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             _published("deit-ti", _DEIT, _RECIPE, student="deit_ti", top1=74.5),
             _published("deit-s", _DEIT, _RECIPE, student="deit_s", top1=81.2),
             _published("deit-b", _DEIT, _BASE, student="deit_b", top1=83.4),
-            _nkd("ti", _PLAIN, teacher="small", top1=76.68),
-            _nkd("s", _PLAIN, teacher="base", top1=None),
-            _nkd("b", {**_PLAIN, "drop_path": 0.1, "ema_decay": 0.99996}, teacher="large", top1=84.96),
+            _from_vit(_NKD, "ti", _PLAIN, teacher="small", top1=76.68),
+            _from_vit(_NKD, "s", _PLAIN, teacher="base", top1=None),
+            _from_vit(_NKD, "b", _PLAIN_BASE, teacher="large", top1=84.96),
+            _from_vit(_VITKD, "ti", _PLAIN, teacher="small", top1=77.78),
+            _from_vit(_VITKD, "s", _PLAIN, teacher="base", top1=83.59),
+            _from_vit(_VITKD, "b", _PLAIN_BASE, teacher="large", top1=85.41),
+            _published("vkd-ti", _VKD, _CIVT, student="deit_ti", top1=78.3, repeats=1),
+            _published("vkd-s", _VKD, _CIVT, student="deit_s", top1=82.3, repeats=1),
             _published(
                 "civt-s",
                 {"name": "civt"},
-                {**_PLAIN, "clip_grad": 15.0},
+                _CIVT,
                 student="civt_s",
                 top1=None,
                 teacher="regnety_040 and rednet101",

@@ -112,7 +112,7 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     preset: str | None = setting(
         None,
         "Published settings as defaults: cskd-ti, cskd-s, cskd-b, deit-ti, deit-s, deit-b, nkd-ti, nkd-s, nkd-b, "
-        "civt-s.",
+        "vitkd-ti, vitkd-s, vitkd-b, vkd-ti, vkd-s, civt-s.",
         group="objective",
         metavar="NAME",
     )

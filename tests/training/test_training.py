@@ -365,7 +365,7 @@ def test_every_preset_builds_what_it_names(name: str) -> None:
     objective = create_objective(preset.objective["name"], **{k: v for k, v in preset.objective.items() if k != "name"})
     student = create_student(preset.student, classes=10, args={"depth": 1}, drop_path=config.drop_path)
     assert objective.primary_head == preset.head
-    of_method = {"nkd": "deit_", "civt": "civt_"}.get(objective.name, "distilled")
+    of_method = {"nkd": "deit_", "vitkd": "deit_", "civt": "civt_"}.get(objective.name, "distilled")
     assert of_method in student.spec.model and ("distilled" in student.spec.model) == (of_method == "distilled")
     # DeiT's rule for its learning rate: 0.0005 for every 512 crops of a batch.
     assert config.lr == pytest.approx(5e-4 * config.batch_size / 512)

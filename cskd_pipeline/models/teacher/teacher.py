@@ -34,6 +34,7 @@ class Teacher:
     Attributes:
         spec: what it is.
         grid: (H, W) of its feature map for the crop size it was probed with.
+        has_tokens: whether it has a patch token at every position.
     """
 
     def __init__(self, model: nn.Module, spec: TeacherSpec, *, size: int, device: torch.device) -> None:
@@ -43,7 +44,7 @@ class Teacher:
             UsageError: the model gives no logits for such crops.
         """
         self.spec, self.device, self._size = spec, device, size
-        self._has_tokens = _has_patches(model)
+        self.has_tokens = _has_patches(model)
         self._format = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._model: Any = model.eval().requires_grad_(False).to(device).to(memory_format=self._format)
         forward: Callable[[Tensor, bool, tuple[int, ...]], list[Tensor]] = self._forward
@@ -63,7 +64,7 @@ class Teacher:
         Raises:
             UsageError: the model has no patch tokens, or no such block.
         """
-        if not hasattr(self._model, "blocks") or not self._has_tokens:
+        if not hasattr(self._model, "blocks") or not self.has_tokens:
             raise UsageError(
                 f"teacher {self.spec.model} has no patch tokens to store; choose a vision transformer, such as "
                 "deit3_small_patch16_224, or leave features.tokens out"
@@ -175,7 +176,7 @@ class Teacher:
         elif features.ndim == 4 and features.shape[3] == channels:
             height, width = features.shape[1:3]
             places = features.reshape(-1, 1, 1, channels)
-        elif self._has_tokens and features.ndim == 3:
+        elif self.has_tokens and features.ndim == 3:
             height, width = self._model.patch_embed.dynamic_feat_size(tuple(pixels.shape[-2:]))
             prefix = self._model.num_prefix_tokens
             places = features[:, prefix:].reshape(-1, 1, channels)
