@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cskd_pipeline.labels.choice import described
 from cskd_pipeline.runs.inspect import inspect as run
 from cskd_pipeline.runs.source import origin
 from cskd_pipeline.seeds import format_seeds
@@ -27,7 +28,7 @@ def inspect(store: str, as_json: bool) -> None:
     """Show what STORE holds.
 
     That is its data, recipe, teacher, targets and seeds, bytes a crop by field, how close the stored targets are to
-    the teacher's logits, and the software that wrote it.
+    what the teacher said, and the software that wrote it.
     """
     from cskd_pipeline.store import StoreHeader, mean_fidelity
 
@@ -52,7 +53,7 @@ def inspect(store: str, as_json: bool) -> None:
     details = ("scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix", "label_smoothing", "group")
     click.echo("           " + ", ".join(f"{name} {recipe[name]}" for name in details))
     for name, settings in header["encodings"].items():
-        click.echo(f"targets    {name}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+        click.echo(f"targets    {name}: {described(settings)}")
     click.echo(
         f"seeds      {len(summary.complete)} complete of {len(summary.seeds)} begun: "
         f"{format_seeds(summary.complete) or 'none'} ({summary.blocks} blocks of {header['block']:,})"
@@ -64,7 +65,7 @@ def inspect(store: str, as_json: bool) -> None:
         click.echo(f"           {problem}")
     click.echo(f"crops      {summary.crops:,}")
     for name, value in summary.bytes_per_crop.items():
-        click.echo(f"           {name:<12} {value:8.2f} bytes a crop")
+        click.echo(f"           {name:<15} {value:8.2f} bytes a crop")
     if len(summary.seeds) <= MAX_SEEDS:
         for seed in summary.seeds:
             _show_fidelity(f"seed {seed.seed}", seed.fidelity)

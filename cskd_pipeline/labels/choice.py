@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cskd_pipeline.errors import UsageError, nearest
@@ -64,6 +64,17 @@ def stored_settings(encodings: Settings) -> Settings:
         name: {setting: value for setting, value in values.items() if setting not in _MEASURED}
         for name, values in encodings.items()
     }
+
+
+def described(values: Mapping[str, Any]) -> str:
+    """Settings of an encoding on one line; of the scales of channels, which are many, their number."""
+    return ", ".join(
+        f"{key} {_count(value) + ' measured' if key == 'channels' else value}" for key, value in values.items()
+    )
+
+
+def _count(values: list[Any]) -> str:
+    return f"{len(values)} x {len(values[0])}" if isinstance(values[0], list) else str(len(values))
 
 
 def make_encodings(settings: Settings, *, positions: int, classes: int) -> dict[str, Encoding]:

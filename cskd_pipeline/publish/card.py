@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.labels.choice import described
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import layout
@@ -106,7 +107,7 @@ def _body(summary: StoreSummary, license: str | None) -> str:
         [
             f"# Labels of {_code(data['name'])} by {_code(teacher.get('model'))}",
             "",
-            "A CNN teacher's labels for augmented crops of a data set, at every position of its grid. With them vision",
+            "A teacher's labels for augmented crops of a data set, at every position of its grid. With them vision",
             "transformers are trained by distillation without running the teacher. This is a zarr v3 group in store",
             f"format {header['format_version']} of `cskd-pipeline`, whose page `docs/format.md` describes every byte.",
             "",
@@ -126,9 +127,11 @@ def _body(summary: StoreSummary, license: str | None) -> str:
             "",
             *_encodings(summary),
             "",
-            "Measured on a sample of the crops: how close decoding comes to the teacher's own logits. `agreement` is",
-            "the share of positions with the teacher's class, `kl_dense` and `kl_global` are in nats, `kept_dense`",
-            "and `kept_global` are the probability mass of the classes that are stored by name.",
+            "Measured on a sample of the crops: how close decoding comes to the teacher's own logits and features.",
+            "`agreement` is the share of positions with the teacher's class, `kl_dense` and `kl_global` are in nats,",
+            "`kept_dense` and `kept_global` are the probability mass of the classes that are stored by name,",
+            "`probability` is the mean error of the true classes' probabilities, `error` the squared error of features",
+            "relative to their square and `cosine` their cosine (of patch tokens by layer).",
             "",
             "## Use",
             "",
@@ -172,8 +175,7 @@ def _encodings(summary: StoreSummary) -> list[str]:
         measured = fidelity.get(name, {})
         values = ", ".join(f"{_code(key)} {value:.6g}" for key, value in measured.items() if key != "crops")
         on = f" (on {measured['crops']:,} crops)" if measured else "not measured"
-        settled = _code(", ".join(f"{key} {value}" for key, value in settings.items()))
-        rows.append([_code(name), settled, f"{stored:,.2f}", values + on])
+        rows.append([_code(name), _code(described(settings)), f"{stored:,.2f}", values + on])
     rows.append(
         [_code(layout.CROP_CRC.name), "crc32c of the pixels", f"{size.get(layout.CROP_CRC.name, 0.0):,.2f}", ""]
     )
@@ -194,9 +196,11 @@ def _snippet(summary: StoreSummary) -> str:
     for name in summary.header["encodings"]:
         if name == "full":
             lines.append('logits = seed["full"][0]  # of the first crop: global, then one row a position')
-        else:
+        elif name in ("hard", "soft"):
             array = f'seed["{name}"]'
             lines.append(f"{name}_page = {array}[: {array}.chunks[0]].tobytes()  # the first page of records")
+        else:
+            lines.append(f'{name.replace(".", "_")}_row = seed["{name}"][0]  # of the first crop')
     return "\n".join(lines)
 
 

@@ -16,6 +16,9 @@ MIN_BLOCK, MAX_BLOCK = 1024, 32768
 MAX_SAMPLES, MAX_CLASSES, MAX_SIDE = 1 << 40, 1 << 24, 1 << 12
 """Far above any real store: a damaged or hostile one must not cause absurd work."""
 
+_BRIEF = 100
+"""Characters of a value that an error shows whole."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoreHeader(Record):
@@ -113,7 +116,8 @@ class StoreHeader(Record):
             raise MismatchError(
                 f"{where} was made with other settings: "
                 + "; ".join(
-                    f"{name} is {ours} in the store, {theirs} was asked for" for name, ours, theirs in differences
+                    f"{name} is {_brief(ours)} in the store, {_brief(theirs)} was asked for"
+                    for name, ours, theirs in differences
                 )
                 + f"; {remedy}"
             )
@@ -135,4 +139,13 @@ def _differences(prefix: str, ours: Any, theirs: Any) -> list[tuple[str, Any, An
                 f"{prefix}.{key}" if prefix else key, ours.get(key, "absent"), theirs.get(key, "absent")
             )
         ]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs) and len(str(ours)) > _BRIEF:
+        # Of a long list the first entry that differs says enough.
+        entries = enumerate(zip(ours, theirs, strict=True))
+        return next((found for i, two in entries if (found := _differences(f"{prefix}[{i}]", *two))), [])
     return [] if ours == theirs else [(prefix, ours, theirs)]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 20]}... ({len(text):,} characters)"

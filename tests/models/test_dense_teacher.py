@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -150,6 +151,67 @@ def test_a_vision_transformer_answers_at_every_patch(name: str, args: dict[str, 
     torch.testing.assert_close(global_, model(x))
     tokens = model.forward_features(x)[:, model.num_prefix_tokens :]
     torch.testing.assert_close(dense, model.head(model.fc_norm(tokens)), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 3}),
+        ("vit_tiny_patch16_224", {"global_pool": "avg", "img_size": 64, "depth": 3}),
+        ("vit_small_patch14_reg4_dinov2", {"img_size": 56, "depth": 3, "embed_dim": 96}),
+        ("deit3_small_patch16_224", {"img_size": 64, "depth": 3, "embed_dim": 96}),
+        ("eva02_tiny_patch14_224", {"img_size": 56, "depth": 3}),
+        ("beit_base_patch16_224", {"img_size": 64, "depth": 3, "embed_dim": 96}),
+    ],
+)
+def test_patch_tokens_are_the_output_of_blocks_and_the_logits_stay_as_they_are(
+    name: str, args: dict[str, Any], tmp_path: Path
+) -> None:
+    weights = random_weights(name, tmp_path, **args)
+    teacher = load_teacher(name, classes=5, size=args["img_size"], device=CPU, weights=weights, args=args, chunk=4)
+    x, model, seen = pixels(6, args["img_size"]), teacher._model, {}
+    layers = teacher.layers((0, 1, 2))
+    assert layers == teacher.layers((0, 1, -1)) == (0, 1, -1)
+    dense, global_, features = teacher.answer(x, pooled=True, layers=layers)
+    plain_dense, plain_global, nothing = teacher.answer(x)
+    assert torch.equal(dense, plain_dense) and torch.equal(global_, plain_global) and nothing == (None, None, None)
+    for number in (0, 1):
+        model.blocks[number].register_forward_hook(lambda _, __, out, number=number: seen.update({number: out}))
+    model.get_classifier().register_forward_hook(lambda _, inputs, __: seen.update(pooled=inputs[0]))
+    x4 = x[:4]
+    last = model.forward_features(x4)
+    model.forward_head(last)
+    assert features.tokens_BLPD is not None and features.pooled_BD is not None
+    assert features.tokens_BLPD.shape == (6, 3, teacher.positions, model.embed_dim)
+    for layer, whole in enumerate((seen[0], seen[1], last)):
+        torch.testing.assert_close(features.tokens_BLPD[:4, layer], whole[:, model.num_prefix_tokens :])
+    torch.testing.assert_close(features.pooled_BD[:4], seen["pooled"])
+    for some in ((0,), (1, -1), (-1,)):
+        found = teacher.answer(x, layers=some)[2]
+        assert found.pooled_BD is None and found.tokens_BLPD is not None
+        assert torch.equal(found.tokens_BLPD, features.tokens_BLPD[:, [(0, 1, -1).index(one) for one in some]])
+
+
+@pytest.mark.parametrize("layers", [(3,), (0, 7), (-2,)])
+def test_blocks_that_a_teacher_lacks_are_refused(layers: tuple[int, ...], teacher: Teacher, tmp_path: Path) -> None:
+    args: dict[str, Any] = {"img_size": 32, "patch_size": 8, "depth": 3, "embed_dim": 24, "num_heads": 2}
+    weights = random_weights("vit_tiny_patch16_224", tmp_path, **args)
+    vit = load_teacher("vit_tiny_patch16_224", classes=5, size=32, device=CPU, weights=weights, args=args)
+    with pytest.raises(UsageError, match=rf"has no block {layers[-1]}; it has 3, from 0 to 2"):
+        vit.layers(layers)
+    with pytest.raises(UsageError, match="test_resnet has no patch tokens"):
+        teacher.layers((0,))
+
+
+def test_the_pooled_feature_of_a_cnn_is_what_its_classifier_takes(teacher: Teacher) -> None:
+    x = pixels(21)
+    dense, global_, features = teacher.answer(x, pooled=True)
+    assert torch.equal(dense, teacher(x)[0]) and torch.equal(global_, teacher(x)[1])
+    assert features.tokens_BLPD is None and features.pooled_BD is not None and features.pooled_BD.shape == (21, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(teacher._model.fc(features.pooled_BD), teacher._model(x))
+    assert torch.equal(teacher.answer(x[:5], pooled=True)[2].pooled_BD, features.pooled_BD[:5])  # type: ignore[arg-type]
 
 
 @torch.no_grad()

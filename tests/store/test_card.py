@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_label_store import FULL, HARD, SOFT, Encodings, header, write
+from test_label_store import FEATURES, FULL, HARD, SOFT, Encodings, header, write
 
 from cskd_pipeline.publish.card import card_text, write_card
 from cskd_pipeline.storage import open_storage
@@ -54,7 +54,9 @@ def test_a_card_says_what_the_store_is(tmp_path: Path) -> None:
     assert f"| {sizes['total']:.2f} |" in body and "row_bytes 24" in body
 
 
-@pytest.mark.parametrize("encodings", [HARD, SOFT, FULL, HARD | SOFT], ids=["hard", "soft", "full", "both"])
+@pytest.mark.parametrize(
+    "encodings", [HARD, SOFT, FULL, FEATURES, HARD | SOFT], ids=["hard", "soft", "full", "features", "both"]
+)
 def test_the_snippet_of_a_card_runs_with_zarr_alone(
     encodings: Encodings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,12 +67,21 @@ def test_the_snippet_of_a_card_runs_with_zarr_alone(
     names: dict[str, Any] = {}
     exec(snippet[1], names)
     assert (names["checksums"][:3] == [0, 7, 14]).all() and len(names["checksums"]) == 150
-    for name in encodings.keys() - {"full"}:
+    for name in encodings.keys() & {"hard", "soft"}:
         assert len(names[f"{name}_page"]) == 64 * encodings[name].field.row_bytes
     if "hard" in encodings:
         assert int.from_bytes(names["hard_page"][:4], "little") == 64  # records of the page
+    for name in encodings.keys() & {*FEATURES}:
+        assert names[name.replace(".", "_") + "_row"].shape == encodings[name].field.row_shape
     if "full" in encodings:
         assert names["logits"].shape == (7, 11)
+
+
+def test_long_lists_of_channels_are_counted(tmp_path: Path) -> None:
+    body = parts(card_text(summary(tmp_path / "labels.zarr", FEATURES)))[1]
+    assert "`positions 6, classes 11, channels 60 measured, bits 8`" in body
+    assert "channels 2 x 60 measured, layers [0, -1], tokens 4, bits [4, 8]`" in body
+    assert max(len(line) for line in body.splitlines() if "measured" in line) < 160
 
 
 def test_names_cannot_break_a_card(tmp_path: Path) -> None:

@@ -402,7 +402,7 @@ def test_pooled_rows_read_by_the_page_are_near_the_features_and_what_losses_see(
 
 
 @pytest.mark.parametrize("tokens", [4, 0])
-def test_token_rows_read_by_the_page_are_near_the_tokens_and_what_losses_see(tmp_path: Path, tokens: int) -> None:
+def test_token_rows_are_those_that_the_page_writes_and_what_losses_see(tmp_path: Path, tokens: int) -> None:
     path, device = tmp_path / "labels.zarr", torch.device("cpu")
     said_SLPD = features(3).tokens_BLPD
     assert said_SLPD is not None

@@ -14,13 +14,17 @@ import torch
 import zarr
 from zarr.codecs import ZstdCodec
 
+from cskd_pipeline.batch import Features
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, RetryError
 from cskd_pipeline.labels import (
     Encoding,
     FullEncoding,
     HardEncoding,
+    PooledEncoding,
     Records,
     SoftEncoding,
+    TokensEncoding,
+    encodings_from_json,
     encodings_to_json,
 )
 from cskd_pipeline.record import digest_json
@@ -31,6 +35,13 @@ SAMPLES, BLOCK, GRID, CLASSES = 150, 64, (2, 3), 11
 HARD = {"hard": HardEncoding(positions=6, classes=CLASSES, row_bytes=24)}  # full pages spill
 SOFT = {"soft": SoftEncoding(positions=6, classes=CLASSES)}
 FULL = {"full": FullEncoding(positions=6, classes=CLASSES, dtype="float32")}
+CHANNELS = tuple(range(-30, 30))
+FEATURES = {
+    "features.pooled": PooledEncoding(positions=6, classes=CLASSES, channels=CHANNELS),
+    "features.tokens": TokensEncoding(
+        positions=6, classes=CLASSES, channels=(CHANNELS,) * 2, layers=(0, -1), tokens=4, bits=(4, 8)
+    ),
+}
 Encodings = dict[str, Encoding]
 VERSIONS = {"cskd_pipeline": "test"}
 
@@ -51,7 +62,9 @@ def block_labels(encodings: Encodings, seed: int, block: int) -> tuple[dict[str,
     rows = header(encodings).rows(block)
     generator = torch.Generator().manual_seed(seed * 1000 + block)
     dense = torch.randn(len(rows), 6, CLASSES, generator=generator) * 4
-    records = {name: encoding.encode(dense, dense.mean(1)) for name, encoding in encodings.items()}
+    tokens, words = (torch.randn(len(rows), *shape, generator=generator) for shape in ((2, 6, len(CHANNELS)), (6,)))
+    said = dense, dense.mean(1), None, Features(tokens.mean((1, 2)), tokens, words)
+    records = {name: encoding.encode(*said) for name, encoding in encodings.items()}
     return records, np.arange(rows.start, rows.stop, dtype=np.uint32) * 7 + seed
 
 
@@ -64,7 +77,9 @@ def write(path: Path, encodings: Encodings = HARD, seeds: tuple[int, ...] = (0, 
             writer.write_block(seed, block, *labels, versions=VERSIONS, fidelity=fidelity)
 
 
-@pytest.mark.parametrize("encodings", [HARD, SOFT, FULL, HARD | SOFT], ids=["hard", "soft", "full", "both"])
+@pytest.mark.parametrize(
+    "encodings", [HARD, SOFT, FULL, FEATURES, HARD | SOFT], ids=["hard", "soft", "full", "features", "both"]
+)
 def test_what_was_written_is_read(tmp_path: Path, encodings: Encodings) -> None:
     write(tmp_path / "s.zarr", encodings)
     store = StoreReader(tmp_path / "s.zarr")
@@ -436,6 +451,21 @@ def test_another_request_is_refused_with_both_values(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match=r"encodings\.full is absent in the store, .* was asked for"):
         StoreWriter(tmp_path / "s.zarr", header(FULL))
     assert StoreReader(tmp_path / "s.zarr").complete_seeds() == [0]
+
+
+def test_of_long_settings_the_first_difference_is_named(tmp_path: Path) -> None:
+    StoreWriter(tmp_path / "s.zarr", header(FEATURES))
+    changed = encodings_to_json(FEATURES)
+    changed["features.pooled"]["channels"][17] = 5
+    changed["features.tokens"]["channels"][1][3:5] = [7, 8]
+    with pytest.raises(MismatchError) as caught:
+        StoreWriter(tmp_path / "s.zarr", header(encodings_from_json(changed)))
+    assert "encodings.features.pooled.channels[17] is -13 in the store, 5 was asked for; " in str(caught.value)
+    assert "encodings.features.tokens.channels[1][3] is -27 in the store, 7 was asked for; " in str(caught.value)
+    with pytest.raises(MismatchError, match=r"encodings\.features\.tokens is absent in the store, \{") as caught:
+        StoreWriter(tmp_path / "t.zarr", header(HARD))
+        StoreWriter(tmp_path / "t.zarr", header(HARD | FEATURES))
+    assert len(str(caught.value)) < 600
 
 
 def test_something_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:

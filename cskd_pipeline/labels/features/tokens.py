@@ -6,7 +6,7 @@ A loss that sums over positions is estimated without bias by those of a subset, 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class TokensEncoding(RowEncoding):
     channels: tuple[Channels, ...]
     layers: tuple[int, ...] = DEFAULT_LAYERS
     tokens: int = 28
-    bits: tuple[int, ...] = (4, 4, 4)
+    bits: tuple[int, ...] = cast("Any", 4)
 
     def __post_init__(self) -> None:
         require_range("encoding features.tokens: classes", self.classes, low=1, whole=True)
