@@ -3,6 +3,15 @@
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.loader import ReplayLoader
 from cskd_pipeline.replay.source import NoTargets, ReplaySource, TargetProvider
-from cskd_pipeline.replay.stored import StoredTargets, stored_targets
+from cskd_pipeline.replay.stored import JoinedTargets, StoredTargets, stored_targets
 
-__all__ = ["Canary", "NoTargets", "ReplayLoader", "ReplaySource", "StoredTargets", "TargetProvider", "stored_targets"]
+__all__ = [
+    "Canary",
+    "JoinedTargets",
+    "NoTargets",
+    "ReplayLoader",
+    "ReplaySource",
+    "StoredTargets",
+    "TargetProvider",
+    "stored_targets",
+]

@@ -82,20 +82,23 @@ class TeacherSettings(WeightsSettings):
         shown="mean; head for vision transformers",
     )
 
-    def require_teacher(self) -> None:
-        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists."""
+    def require_teacher(self, *, option: str = "--teacher") -> None:
+        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists.
+
+        `option` is what it is given by.
+        """
         from cskd_pipeline.models.teacher.load import resolve_teacher
 
         if not self.teacher:
             raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
         resolve_teacher(self.teacher)
-        require_file("--teacher-weights", self.teacher_weights)
+        require_file(f"{option}-weights", self.teacher_weights)
 
-    def load_teacher(self, *, classes: int, size: int, device: torch.device) -> Teacher:
+    def load_teacher(self, *, classes: int, size: int, device: torch.device, option: str = "--teacher") -> Teacher:
         """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`."""
         from cskd_pipeline.models.teacher.load import load_teacher
 
-        self.require_teacher()
+        self.require_teacher(option=option)
         assert self.teacher is not None
         return load_teacher(
             self.teacher,
@@ -104,12 +107,45 @@ class TeacherSettings(WeightsSettings):
             device=device,
             weights=self.teacher_weights,
             args=self.teacher_args,
+            option=option,
             precision=self.teacher_precision or "fp32",
             channels_last=self.channels_last,
             compile=self.compile_teacher,
             chunk=CHUNK if self.chunk is None else self.chunk,
             global_source=self.global_source,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoTeachersSettings(TeacherSettings):
+    """Which teacher or two, and how they run."""
+
+    second_teacher: str | None = setting(
+        None,
+        "A second model, for objectives with two teachers; it runs as the first does.",
+        group="teacher",
+        metavar="MODEL",
+    )
+    second_teacher_weights: Path | None = setting(
+        None, "The second teacher's weights.", group="teacher", metavar="FILE", shown="timm's pretrained ones"
+    )
+    second_teacher_args: Named = setting(
+        {}, "An argument for its constructor; may be repeated.", group="teacher", option="second-teacher-arg"
+    )
+
+    def teachers(self) -> dict[str, TeacherSettings]:
+        """The option that a teacher is given by -> the teacher, in their order."""
+        given = {}
+        if self.teacher:
+            given["--teacher"] = first = self.part(TeacherSettings)
+            if self.second_teacher:
+                given["--second-teacher"] = dataclasses.replace(
+                    first,
+                    teacher=self.second_teacher,
+                    teacher_weights=self.second_teacher_weights,
+                    teacher_args=self.second_teacher_args,
+                )
+        return given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
