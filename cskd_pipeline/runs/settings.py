@@ -21,6 +21,13 @@ DATA_HELP = (
     "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index."
 )
 
+DEFAULT_TARGETS = "hard,soft,truth"
+TARGETS_HELP = (
+    "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities and "
+    "the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities. "
+    "features.pooled: what the classifier takes. features.tokens: patch tokens of a vision transformer."
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
@@ -170,6 +177,21 @@ class CropSettings(Settings):
         require_choice("recipe", name, RECIPES)
         size = SIZE if self.size is None else self.size
         return CropRecipe.from_json({**RECIPES[name].to_json(), "size": size, **self.recipe_args})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetSettings(Settings):
+    """What is stored of a teacher's answers."""
+
+    targets: str | None = setting(
+        None, TARGETS_HELP, group="labels", metavar="LIST", shown=f"{DEFAULT_TARGETS}; what the store has"
+    )
+    target_args: Named = setting(
+        {},
+        "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
+        group="labels",
+        option="target-arg",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
