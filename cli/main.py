@@ -101,8 +101,9 @@ def main() -> None:
 
     `precompute` stores the teacher's dense labels of augmented crops; `train` replays those crops without a teacher.
 
-    Options may also come from the environment (CSKD_TRAIN_EPOCHS=100 is --epochs 100 of `train`), from a YAML file
-    (--config) or from a preset; what comes first in this list wins, and the command line wins over all.
+    Options may also come from the environment (CSKD_TRAIN_EPOCHS=100 is --epochs 100 of `train`; several values of
+    one, such as CSKD_TRAIN_LABELS, stand on lines of their own), from a YAML file (--config) or from a preset; what
+    comes first in this list wins, and the command line wins over all.
 
     \b
     Exit codes:

@@ -45,6 +45,8 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
             self.fail(f"{value!r} is not of the form KEY=VALUE, such as img_size=64", param, ctx)
+        if not text.strip():  # YAML's null, which timm takes for an argument that is not given
+            self.fail(f"{value!r} has no value; give one, or leave the option out", param, ctx)
         try:
             parsed = parse_yaml(text)
         except yaml.YAMLError:

@@ -15,6 +15,7 @@ from cskd_pipeline.data.manifest import Manifest, Split, manifest_names
 from cskd_pipeline.data.sample_index import HEADER_NAME, SampleIndex, read_header
 from cskd_pipeline.data.source import DataSource, resolve_data
 from cskd_pipeline.errors import CskdError, DataError, UsageError
+from cskd_pipeline.storage import is_address
 from cskd_pipeline.storage.names import native
 
 
@@ -105,32 +106,36 @@ def find_split(
     Raises:
         DataError: the split is not found; the message says where it was looked for.
     """
-    by_name: list[Callable[[], SampleIndex]] = []
+    ways: list[tuple[str, Callable[[], SampleIndex]]] = [
+        (place, functools.partial(open_index, folder)) for folder, place in _indices_of(digest)
+    ]
     if name in manifest_names():
-        by_name = [lambda: open_split(name, split, root=root, progress=progress)]
-    cached: list[Callable[[], SampleIndex]] = [functools.partial(open_index, folder) for folder in _indices_of(digest)]
-    tried = []
-    for find in [*by_name, *cached] if root is not None else [*cached, *by_name]:
+        by_name = functools.partial(open_split, name, split, root=root, progress=progress)
+        ways.insert(len(ways) if root is None else 0, (name, by_name))
+    tried: dict[str, str] = {}  # a place has several indices if it was spelled in several ways
+    for place, find in ways:
         try:
             index = find()
         except CskdError as error:
-            tried.append(str(error))
+            tried.setdefault(place, str(error))
             continue
         if index.digest == digest:
             return index
-        tried.append(f"{name} {split} in {index.root.address} has the digest {index.digest}")
-    where = "; ".join(tried) or f"no index in {cache_path('index')} has this digest"
+        tried[place] = f"{name} {split} in {index.root.address} has the digest {index.digest}"
+    where = "; ".join(tried.values()) or f"no index in {cache_path('index')} has this digest"
     raise DataError(
         f"the images that belong to these labels ({name} {split}, digest {digest}) are not found; say where they lie "
         f"with --data ({where})"
     )
 
 
-def _indices_of(digest: str) -> list[Path]:
-    """The folders of the cached indices with this digest, the last made first; of the others little is read."""
+def _indices_of(digest: str) -> list[tuple[Path, str]]:
+    """Folder and place of the cached indices with this digest, the last made first; of the others little is read."""
     found = []
     for file in cache_path("index").glob(f"*/{HEADER_NAME}"):
         with contextlib.suppress(OSError, DataError):
-            if digest.encode() in file.read_bytes() and read_header(file.parent).get("digest") == digest:
-                found.append((file.stat().st_mtime_ns, file.parent))
-    return [folder for _, folder in sorted(found, reverse=True)]
+            if digest.encode() in file.read_bytes() and (header := read_header(file.parent)).get("digest") == digest:
+                root = str(header.get("root", file.parent))
+                place = root if is_address(root) else os.path.realpath(native(root))
+                found.append((file.stat().st_mtime_ns, file.parent, place))
+    return [(folder, place) for _, folder, place in sorted(found, reverse=True)]

@@ -49,6 +49,8 @@ class DataSource:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.root, FolderStorage) and ".." in self.root.root.parts:  # one place, one index
+            object.__setattr__(self, "root", FolderStorage(self.root.root.resolve()))
         if any(split.source == "folder" for split in self.manifest.splits.values()):
             local_folder(self.root)
 

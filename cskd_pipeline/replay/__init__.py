@@ -3,10 +3,11 @@
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.loader import ReplayLoader
 from cskd_pipeline.replay.source import NoTargets, ReplaySource, TargetProvider
-from cskd_pipeline.replay.stored import StoredTargets, require_stored, stored_targets
+from cskd_pipeline.replay.stored import JoinedTargets, StoredTargets, require_stored, stored_targets
 
 __all__ = [
     "Canary",
+    "JoinedTargets",
     "NoTargets",
     "ReplayLoader",
     "ReplaySource",

@@ -18,6 +18,7 @@ from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.ratio import require_ratio_steps
 from cskd_pipeline.replay.canary import Canary
 from cskd_pipeline.replay.decoding import CROP_CRC, SeedTable, table_spec
+from cskd_pipeline.replay.source import TargetProvider
 from cskd_pipeline.replay.tables import SeedTables
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import StoreReader
@@ -151,14 +152,14 @@ class StoredTargets:
 
 
 class JoinedTargets:
-    """The targets of several stores with labels of the same crops: of other kinds, or of two teachers."""
+    """The targets of several providers for the same crops: of other kinds, or of two teachers."""
 
-    def __init__(self, parts: Sequence[StoredTargets], *, teachers: int = 1) -> None:
+    def __init__(self, parts: Sequence[TargetProvider], *, teachers: int = 1) -> None:
         """Merge what these give, or with two teachers let the second be `Targets.second`."""
         self._parts, self._teachers = parts, teachers
 
     def require(self, index: SampleIndex, recipe: CropRecipe, seeds: Sequence[int]) -> None:
-        """Raise MismatchError unless every store is of these images and this recipe, with these seeds complete."""
+        """Raise MismatchError unless every part has targets for these crops."""
         for part in self._parts:
             part.require(index, recipe, seeds)
 
@@ -168,7 +169,7 @@ class JoinedTargets:
             part.prepare(seeds, ratio_steps=ratio_steps, upcoming=upcoming)
 
     def targets(self, batch: CropBatch, *, device: torch.device) -> Targets | None:
-        """What all stores hold of the batch's crops."""
+        """What all parts know of the batch's crops."""
         found = [targets for part in self._parts if (targets := part.targets(batch, device=device)) is not None]
         return found[0]._replace(second=found[1]) if self._teachers == 2 else _merged(found)
 

@@ -10,28 +10,19 @@ from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, target_settings
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.precompute import Precomputed
+from cskd_pipeline.runs.settings import TARGETS_HELP, TargetSettings
 from cskd_pipeline.runs.source import SourceSettings, store_job
 from cskd_pipeline.runtime.allocator import keep_freed_memory
-from cskd_pipeline.settings import Named, Seeds, setting
+from cskd_pipeline.settings import Seeds, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AddTargetsRequest(SourceSettings):
+class AddTargetsRequest(SourceSettings, TargetSettings):
     """What a store lacks, and where it goes."""
 
     noun: ClassVar[str] = "add-targets"
 
-    targets: str = setting(
-        help="What to store: some of hard, soft, full, truth, features.pooled, features.tokens.",
-        group="labels",
-        metavar="LIST",
-    )
-    target_args: Named = setting(
-        {},
-        "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
-        group="labels",
-        option="target-arg",
-    )
+    targets: str = setting(help=TARGETS_HELP, group="labels", metavar="LIST")
     seeds: Seeds | None = setting(
         None,
         "Augmentation seeds: 7, 0:30 (30 not included) or 0:10,20.",

@@ -13,20 +13,26 @@ from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
 from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runs.data import open_data
-from cskd_pipeline.runs.settings import DATA_HELP, AugmentSettings, CropSettings, DataSettings, TeacherSettings
+from cskd_pipeline.runs.settings import (
+    DATA_HELP,
+    DEFAULT_TARGETS,
+    AugmentSettings,
+    CropSettings,
+    DataSettings,
+    TargetSettings,
+    TeacherSettings,
+)
 from cskd_pipeline.runtime.allocator import keep_freed_memory
-from cskd_pipeline.settings import Named, Seeds, setting
+from cskd_pipeline.settings import Seeds, setting
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.labelling.ray_tasks import Share
     from cskd_pipeline.store import StoreWriter
 
-DEFAULT_TARGETS = "hard,soft,truth"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSettings):
+class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSettings, TargetSettings):
     """What to label, with which teacher, and where the labels go."""
 
     noun: ClassVar[str] = "precompute"
@@ -42,21 +48,6 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
         group="labels",
         metavar="LIST",
         shown="0",
-    )
-    targets: str | None = setting(
-        None,
-        "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities "
-        "and the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities. "
-        "features.pooled: what the classifier takes. features.tokens: patch tokens of a vision transformer.",
-        group="labels",
-        metavar="LIST",
-        shown=f"{DEFAULT_TARGETS}; what the store has",
-    )
-    target_args: Named = setting(
-        {},
-        "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
-        group="labels",
-        option="target-arg",
     )
     block: int | None = setting(
         None, "Samples per committed block.", group="labels", shown="chosen to suit the set", low=2

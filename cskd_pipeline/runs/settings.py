@@ -21,6 +21,13 @@ DATA_HELP = (
     "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index."
 )
 
+DEFAULT_TARGETS = "hard,soft,truth"
+TARGETS_HELP = (
+    "What to store. hard: winning classes, exact for every schedule. soft: the likeliest classes' probabilities and "
+    "the mass of the others. full: all logits, for few classes. truth: the true classes' probabilities. "
+    "features.pooled: what the classifier takes. features.tokens: patch tokens of a vision transformer."
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
@@ -82,20 +89,23 @@ class TeacherSettings(WeightsSettings):
         shown="mean; head for vision transformers",
     )
 
-    def require_teacher(self) -> None:
-        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists."""
+    def require_teacher(self, *, option: str = "--teacher") -> None:
+        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists.
+
+        `option` is what it is given by.
+        """
         from cskd_pipeline.models.teacher.load import resolve_teacher
 
         if not self.teacher:
             raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
         resolve_teacher(self.teacher)
-        require_file("--teacher-weights", self.teacher_weights)
+        require_file(f"{option}-weights", self.teacher_weights)
 
-    def load_teacher(self, *, classes: int, size: int, device: torch.device) -> Teacher:
+    def load_teacher(self, *, classes: int, size: int, device: torch.device, option: str = "--teacher") -> Teacher:
         """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`."""
         from cskd_pipeline.models.teacher.load import load_teacher
 
-        self.require_teacher()
+        self.require_teacher(option=option)
         assert self.teacher is not None
         return load_teacher(
             self.teacher,
@@ -104,12 +114,45 @@ class TeacherSettings(WeightsSettings):
             device=device,
             weights=self.teacher_weights,
             args=self.teacher_args,
+            option=option,
             precision=self.teacher_precision or "fp32",
             channels_last=self.channels_last,
             compile=self.compile_teacher,
             chunk=CHUNK if self.chunk is None else self.chunk,
             global_source=self.global_source,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoTeachersSettings(TeacherSettings):
+    """Which teacher or two, and how they run."""
+
+    second_teacher: str | None = setting(
+        None,
+        "A second model, for objectives with two teachers; it runs as the first does.",
+        group="teacher",
+        metavar="MODEL",
+    )
+    second_teacher_weights: Path | None = setting(
+        None, "The second teacher's weights.", group="teacher", metavar="FILE", shown="timm's pretrained ones"
+    )
+    second_teacher_args: Named = setting(
+        {}, "An argument for its constructor; may be repeated.", group="teacher", option="second-teacher-arg"
+    )
+
+    def teachers(self) -> dict[str, TeacherSettings]:
+        """The option that a teacher is given by -> the teacher, in their order."""
+        given = {}
+        if self.teacher:
+            given["--teacher"] = first = self.part(TeacherSettings)
+            if self.second_teacher:
+                given["--second-teacher"] = dataclasses.replace(
+                    first,
+                    teacher=self.second_teacher,
+                    teacher_weights=self.second_teacher_weights,
+                    teacher_args=self.second_teacher_args,
+                )
+        return given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +177,21 @@ class CropSettings(Settings):
         require_choice("recipe", name, RECIPES)
         size = SIZE if self.size is None else self.size
         return CropRecipe.from_json({**RECIPES[name].to_json(), "size": size, **self.recipe_args})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetSettings(Settings):
+    """What is stored of a teacher's answers."""
+
+    targets: str | None = setting(
+        None, TARGETS_HELP, group="labels", metavar="LIST", shown=f"{DEFAULT_TARGETS}; what the store has"
+    )
+    target_args: Named = setting(
+        {},
+        "A setting of what is stored, such as soft.k=8 or full.dtype=float32; may be repeated.",
+        group="labels",
+        option="target-arg",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a student trains on: a store's labels, or crops with a live teacher's targets or none."""
+"""What a student trains on: a store's labels, or crops with live teachers' targets or none."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ CANARY = 0.01
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Supply:
-    """What a student trains on: a store's labels, or crops with a live teacher's targets or none."""
+    """What a student trains on: a store's labels, or crops with live teachers' targets or none."""
 
     index: SampleIndex
     recipe: CropRecipe
     seeds: Seeds
     labels: Labels | None = None
-    teacher: Teacher | None = None
+    teachers: tuple[Teacher, ...] = ()
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(H, W) of the teacher, None without one."""
-        taught = self.labels or self.teacher
-        return None if taught is None else taught.grid
+        """(H, W) of the teacher, the first of two; None without one."""
+        taught = [self.labels] if self.labels else self.teachers
+        return taught[0].grid if taught else None
 
     def features(self, objective: Objective) -> FeatureShape | None:
         """Which features there are of what an objective reads; MismatchError where it is not stored."""
@@ -53,14 +53,14 @@ class Supply:
         if self.labels is not None:
             require_stored(self.labels.stores, objective.needs, teachers=objective.teachers)
             return self.labels.features
-        return None if self.teacher is None else self.teacher.features(_token_layers(objective))
+        return self.teachers[0].features(_token_layers(objective)) if self.teachers else None
 
     def loader(
         self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
     ) -> ReplayLoader:
         """The run's batches."""
         from cskd_pipeline.models.timm_model import normalisation
-        from cskd_pipeline.replay import NoTargets, ReplayLoader
+        from cskd_pipeline.replay import JoinedTargets, NoTargets, ReplayLoader
 
         same = ("epochs", "batch_size", "repeats", "shuffle", "accumulation", "workers", "augment")
         shared: dict[str, Any] = {name: getattr(request, name) for name in same}
@@ -69,10 +69,11 @@ class Supply:
             canary = CANARY if request.canary is None else request.canary
             scratch = request.scratch or os.environ.get("CSKD_SCRATCH")
             return self.labels.loader(objective, student, canary=canary, scratch=scratch, **shared)
-        provider = NoTargets() if self.teacher is None else _live(self.teacher, self.recipe, objective)
+        live = [_live(teacher, self.recipe, objective) for teacher in self.teachers]
+        provider = JoinedTargets(live, teachers=len(live)) if live else NoTargets()
         mean, std = normalisation(student)
         # A live teacher needs its flags of cuDNN to itself while it runs.
-        shared["finish_ahead"] = self.teacher is None
+        shared["finish_ahead"] = not live
         return ReplayLoader(self.index, self.recipe, provider, objective, mean=mean, std=std, **shared)
 
     def inputs(
@@ -82,7 +83,7 @@ class Supply:
         from cskd_pipeline.training.run_folder import RunInputs
 
         header = None if self.labels is None else self.labels.store.header
-        live = None if self.teacher is None else self.teacher.spec.to_json()
+        live, second = [*(teacher.spec.to_json() for teacher in self.teachers), None, None][:2]
         return RunInputs(
             targets="stored" if header else "live" if live else "none",
             data={"name": self.index.name, "split": self.index.split, "digest": self.index.digest},
@@ -96,6 +97,7 @@ class Supply:
             start=start,
             teacher=header.teacher if header else live,
             encodings=None if self.labels is None else self.labels.encodings,
+            second_teacher=second,
         )
 
 
@@ -124,7 +126,8 @@ def find_supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.dev
     recipe = request.crop_recipe()
     if seeds is None:  # a new view of every image in every epoch
         seeds = tuple(range(request.epochs * max(1, request.repeats)))
-    teacher = None
-    if request.teacher:
-        teacher = request.load_teacher(classes=len(index.classes), size=recipe.size, device=device)
-    return Supply(index, recipe, seeds, teacher=teacher)
+    teachers = tuple(
+        teacher.load_teacher(classes=len(index.classes), size=recipe.size, device=device, option=option)
+        for option, teacher in request.teachers().items()
+    )
+    return Supply(index, recipe, seeds, teachers=teachers)

@@ -12,7 +12,14 @@ from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, scored_images
 from cskd_pipeline.runs.open import student_for
-from cskd_pipeline.runs.settings import AugmentSettings, CropSettings, DataSettings, TeacherSettings, require_file
+from cskd_pipeline.runs.settings import (
+    AugmentSettings,
+    CropSettings,
+    DataSettings,
+    TeacherSettings,
+    TwoTeachersSettings,
+    require_file,
+)
 from cskd_pipeline.runs.supply import CANARY, Supply, find_supply
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, Seeds, kinds, setting
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, AugmentSettings):
+class TrainRequest(DataSettings, TrainConfig, TwoTeachersSettings, CropSettings, AugmentSettings):
     """Which student to train on what, and how."""
 
     noun: ClassVar[str] = "train"
@@ -141,8 +148,9 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.labels:
-            if self.teacher:
-                raise UsageError("--labels and --teacher exclude each other: stored targets, or a live teacher")
+            if self.teacher or self.second_teacher:
+                option = "--teacher" if self.teacher else "--second-teacher"
+                raise UsageError(f"--labels and {option} exclude each other: stored targets, or live teachers")
             self._refuse(("recipe", "recipe_args", "size"), "cannot be given with --labels: the recipe is the store's")
         else:
             self._refuse(("canary",), "is given without --labels, where it has no effect")
@@ -151,7 +159,11 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
                     "no images are given; name them with --data, or give --labels STORE, which knows its own"
                 )
         if not self.teacher:
+            if self.second_teacher:
+                raise UsageError("--second-teacher is given without --teacher; name the first teacher too")
             self._refuse(_TEACHER, "is given without --teacher, where it has no effect")
+        if not self.second_teacher:
+            self._refuse(_SECOND, "is given without --second-teacher, where it has no effect")
         if self.resume and self.out is None:
             raise UsageError("--resume is given without --out; name the run folder to go on with")
         if self.scratch is not None and self.scratch.exists() and not self.scratch.is_dir():
@@ -186,14 +198,21 @@ class TrainRequest(DataSettings, TrainConfig, TeacherSettings, CropSettings, Aug
             raise UsageError(
                 f"objective {self.method} needs a teacher's targets: give --labels STORE, or --teacher NAME"
             )
-        if objective.teachers == 2 and self.teacher:
+        if objective.teachers == 2 and self.teacher and not self.second_teacher:
             raise UsageError(
-                f"objective {self.method} learns from two teachers, and --teacher is one; give --labels A --labels B"
+                f"objective {self.method} learns from two teachers, and --teacher is one; give --second-teacher too, "
+                "or --labels A --labels B"
+            )
+        if objective.teachers == 1 and self.second_teacher:
+            raise UsageError(
+                f"objective {self.method} does not learn from two teachers; leave out --second-teacher, or give "
+                "--objective civt"
             )
         return objective
 
 
 _TEACHER = tuple(field.name for field in dataclasses.fields(TeacherSettings) if field.name != "teacher")
+_SECOND = ("second_teacher_weights", "second_teacher_args")
 
 
 def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, **settings: Any) -> TrainSummary:
@@ -226,8 +245,8 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
     resolve_name(request.student)
     require_file("--student-weights", request.student_weights)
     require_trackers(request.trackers)
-    if request.teacher:
-        request.require_teacher()
+    for option, teacher in request.teachers().items():
+        teacher.require_teacher(option=option)
     objective = request.make_objective()
     with process_group(request.device) as device, contextlib.ExitStack() as at_end:
         watch = progress if rank() == 0 else silent

@@ -32,7 +32,7 @@ class RunInputs(Record):
     """The data, crops and targets of a run, which a resumed run must find unchanged.
 
     Attributes:
-        targets: "stored" ones, those of a "live" teacher, or "none".
+        targets: "stored" ones, those of "live" teachers, or "none".
         data: name, split and digest of the images. The digest identifies them; the name may change.
         classes: names of the classes, by label.
         recipe: fields of the crop recipe.
@@ -44,6 +44,7 @@ class RunInputs(Record):
         start: digest of the weights that the student started from, None for random ones.
         teacher: attributes of the teacher, None without one.
         encodings: settings of the store's encodings, None without a store.
+        second_teacher: attributes of a second live teacher, None without one.
     """
 
     targets: Literal["stored", "live", "none"]
@@ -58,6 +59,7 @@ class RunInputs(Record):
     start: str | None = None
     teacher: Mapping[str, Any] | None = None
     encodings: Mapping[str, Any] | None = None
+    second_teacher: Mapping[str, Any] | None = None
 
 
 class RunFolder:

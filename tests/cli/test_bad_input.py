@@ -408,6 +408,15 @@ CASES: dict[str, Case] = {
         ]
     ),
     "key=value: no value": case(USAGE, "'img_size'", "KEY=VALUE")(train("--student-arg", "img_size")),
+    "key=value: an empty value": case(USAGE, "--student-arg", "'global_pool=' has no value", "leave the option out")(
+        train("--student-arg", "global_pool=")
+    ),
+    "student: no pooling": case(USAGE, "global_pool=''", "gives no class logits", "leave out --student-arg")(
+        lambda s: [
+            *["train", "--data", s.toy, "--student", "test_resnet", "--student-arg", "global_pool=''", "--size", "32"],
+            *["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--drop-path", "0", "--out", s.out],
+        ]
+    ),
     "key=value: no key": case(USAGE, "'=3'", "KEY=VALUE")(precompute("--recipe-arg", "=3")),
     "key=value: not YAML": case(USAGE, "'a=[1'", "cannot be read")(precompute("--teacher-arg", "a=[1")),
     "key=value: a mapping": case(USAGE, "dict", "number")(precompute("--teacher-arg", "a={b: 1}")),

@@ -51,6 +51,19 @@ def test_data_that_moved_is_said_to_be_where_it_was_not(as_tars):
     assert found(digest).name == "elsewhere"
 
 
+def test_a_place_is_named_once_however_it_was_spelled(as_tars):
+    around, link = as_tars / ".." / as_tars.name, as_tars.with_name("link")
+    link.symlink_to(as_tars)
+    digest = open_split(str(as_tars), "train").digest
+    assert resolve_data(str(around)).root.address == resolve_data(f"{around}/train-*.tar").root.address == str(as_tars)
+    assert open_split(str(around), "train").folder == open_split(str(as_tars), "train").folder
+    assert open_split(str(link), "train").folder != open_split(str(as_tars), "train").folder
+    as_tars.rename(as_tars.with_name("elsewhere"))
+    with pytest.raises(DataError) as caught:
+        found(digest)
+    assert str(caught.value).count("train-") == 1
+
+
 def test_data_that_changed_is_not_taken(as_folder, picture):
     digest = open_split(str(as_folder), "train").digest
     (as_folder / "train" / "a" / "new.png").write_bytes(picture(1, kind="PNG"))

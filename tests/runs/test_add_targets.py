@@ -108,5 +108,7 @@ def test_two_teachers_labels_reach_the_heads_that_learn_from_them(toy_store: Pat
     for stores in ([toy_store], [toy_store] * 3):
         with pytest.raises(UsageError, match=f"two teachers, found {len(stores)} store.*; give one of each"):
             cskd.open(stores, data=toy).loader(objective, student, **SIZES)
-    with pytest.raises(UsageError, match="civt learns from two teachers, and --teacher is one"):
+    with pytest.raises(
+        UsageError, match="civt learns from two teachers, and --teacher is one; give --second-teacher too"
+    ):
         cskd.TrainRequest.of(data="d", teacher="resnet18", objective="civt").make_objective()

@@ -29,6 +29,7 @@ def load_teacher(
     device: torch.device,
     weights: Path | str | None = None,
     args: Mapping[str, Any] | None = None,
+    option: str = "--teacher",
     global_source: str | None = None,
     **running: Any,
 ) -> Teacher:
@@ -40,6 +41,7 @@ def load_teacher(
         size: side of the crops in pixels.
         weights: a file; None takes timm's pretrained weights.
         args: further keyword arguments of timm.create_model.
+        option: what the teacher is given by, for errors.
         global_source: of `TeacherSpec`; None is "mean", or "head" for a model with tokens, whose output is not the
             mean over its patches.
         running: fields of `TeacherSpec` that say how it runs (precision, chunk, ...).
@@ -52,16 +54,16 @@ def load_teacher(
     tag = resolve_teacher(name)
     arguments = dict(args or {})
     if weights is None:
-        refuse_settled(arguments, option="--teacher-arg")
+        refuse_settled(arguments, option=f"{option}-arg")
         published = timm.get_pretrained_cfg(tag)
         if published is not None and published.num_classes != classes:  # before they are downloaded
             raise MismatchError(
                 f"teacher {tag} predicts {published.num_classes} classes, the data has {classes}; "
-                "train one on your data (`cskd-pipeline train --student MODEL`) and give --teacher-weights"
+                f"train one on your data (`cskd-pipeline train --student MODEL`) and give {option}-weights"
             )
-        model = _pretrained(tag, arguments)
+        model = _pretrained(tag, arguments, option)
     else:
-        model = build_model(tag.split(".")[0], classes=classes, args=arguments, option="--teacher-arg")
+        model = build_model(tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg")
         fit_weights(model, load_weights(weights), source=weights)
     mean, std = normalisation(model)
     spec = TeacherSpec(
@@ -90,13 +92,13 @@ def resolve_teacher(name: str) -> str:
     return resolved
 
 
-def _pretrained(tag: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _pretrained(tag: str, arguments: Mapping[str, Any], option: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(tag, pretrained=True, **arguments)
     except Exception as error:  # the hub's client, the network and timm raise many kinds for one thing
-        build_model(tag.split(".")[0], classes=2, args=arguments, option="--teacher-arg")  # were they to blame?
+        build_model(tag.split(".")[0], classes=2, args=arguments, option=f"{option}-arg")  # were they to blame?
         raise DataError(
             f"no pretrained weights of {tag} within reach ({first_line(error)}); "
-            "check the network, or give the weights as a file with --teacher-weights"
+            f"check the network, or give the weights as a file with {option}-weights"
         ) from error
     return model
