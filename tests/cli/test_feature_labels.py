@@ -92,7 +92,7 @@ def test_patch_tokens_are_stored_shown_and_computed_again(
 ) -> None:
     shown = command("inspect", features).out
     line = "channels 2 x 24 measured, layers [0, -1], tokens 5, bits [4, 8]\n"
-    assert f"features.tokens: positions 16, classes 3, {line}" in shown and "channels 24 measured, bits 8" in shown
+    assert f"features.tokens: positions 16, classes 3, {line}" in shown and "channels 24 measured, bits 7" in shown
     assert max(map(len, shown.splitlines())) < 300
     measured = json.loads(command("inspect", features, "--json").out)["seeds"][0]["fidelity"]["features.tokens"]
     assert [*measured] == ["crops", "cosine_-1", "cosine_0", "error_-1", "error_0"]
@@ -179,14 +179,14 @@ TOKENS = ("--targets", "features.tokens")
         ((*TOKENS, "--target-arg", "features.tokens.layers=2"), r"layers must be a list .*, found 2"),
         ((*TOKENS, "--target-arg", "features.tokens.layers=all"), r"layers must be a list .*, found 'all'"),
         ((*TOKENS, "--target-arg", "features.tokens.layers=[0,a]"), r"layers must be a list"),
-        ((*TOKENS, "--target-arg", "features.tokens.bits=5"), r"bits are 5; choose 4 or 8"),
+        ((*TOKENS, "--target-arg", "features.tokens.bits=3"), r"bits are 3; choose 4 to 8"),
         ((*TOKENS, "--target-arg", "features.tokens.bits=[4,8]"), r"not one number for each of the layers"),
         ((*TOKENS, "--target-arg", "features.tokens.tokens=17"), r"tokens are 17, the teacher has 16 positions"),
         ((*TOKENS, "--target-arg", "features.tokens.tokens=-1"), r"tokens must be at least 0"),
         (TOKENS, r"tokens are 28, the teacher has 16 positions; give at most 16, or 0 for all"),
         ((*TOKENS, "--target-arg", "features.tokens.token=4"), r"no setting 'token' .did you mean 'tokens'"),
         ((*TOKENS, "--target-arg", "features.tokens.channels=[0]"), r"no setting 'channels'"),
-        (("--targets", "features.pooled", "--target-arg", "features.pooled.bits=16"), r"bits are 16; choose 4 or 8"),
+        (("--targets", "features.pooled", "--target-arg", "features.pooled.bits=16"), r"bits are 16; choose 4 to 8"),
         (("--targets", "features.token"), r"--targets names 'features.token' .did you mean 'features.tokens'"),
         (("--targets", "features"), r"--targets names 'features'"),
     ],

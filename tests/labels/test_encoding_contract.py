@@ -40,6 +40,7 @@ EXAMPLES: list[Encoding] = [
     FullEncoding(positions=POSITIONS, classes=CLASSES, dtype="float32"),
     TruthEncoding(positions=POSITIONS, classes=CLASSES),
     PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=CHANNELS),
+    PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=CHANNELS, bits=8),
     PooledEncoding(positions=POSITIONS, classes=CLASSES, channels=CHANNELS, bits=4),
     TokensEncoding(
         positions=POSITIONS, classes=CLASSES, channels=(CHANNELS,) * 2, layers=(0, 3), tokens=4, bits=(4, 8)

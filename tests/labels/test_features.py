@@ -67,7 +67,11 @@ def vectors(draw: st.DrawFn) -> tuple[Tensor, tuple[int, ...], int]:
         scaled[1] = 0
     if draw(st.booleans()):
         scaled[:, draw(st.integers(0, width - 1))] *= 10
-    return scaled * torch.from_numpy(channel_scales(tuple(channels))), tuple(channels), draw(st.sampled_from([4, 8]))
+    return (
+        scaled * torch.from_numpy(channel_scales(tuple(channels))),
+        tuple(channels),
+        draw(st.sampled_from([4, 5, 6, 7, 8])),
+    )
 
 
 @given(vectors())
@@ -76,7 +80,7 @@ def test_any_vector_comes_back_within_half_a_step(case: tuple[Tensor, tuple[int,
     said_nD, channels, bits = case
     scale_n, code_nY = quantise(said_nD, channels, bits=bits, what="features")
     levels, width = 2 ** (bits - 1) - 1, len(channels)
-    assert code_nY.shape == (3, -(-width * bits // 8)) and code_nY.dtype == torch.uint8
+    assert code_nY.shape == (3, -(-width // 2) if bits == 4 else width) and code_nY.dtype == torch.uint8
     decoded_nD = dequantise(scale_n, code_nY, channels, bits=bits)
     # A scale below 2^-14 is itself rounded, to a multiple of 2^-24.
     step_nD = scale_n.double()[:, None] * torch.from_numpy(channel_scales(channels)).double()
@@ -104,7 +108,7 @@ def token_cases(draw: st.DrawFn) -> tuple[TokensEncoding, Tensor]:
         channels=tuple(tuple(draw(st.lists(st.integers(-9, 9), min_size=width, max_size=width))) for _ in range(depth)),
         layers=tuple(range(depth)),
         tokens=draw(st.integers(0, positions)),
-        bits=tuple(draw(st.lists(st.sampled_from([4, 8]), min_size=depth, max_size=depth))),
+        bits=tuple(draw(st.lists(st.sampled_from([4, 5, 6, 7, 8]), min_size=depth, max_size=depth))),
     )
     return encoding, values(3, depth, positions, width, seed=draw(st.integers(0, 999)))
 
@@ -311,12 +315,12 @@ TOKENS_JSON: dict[str, Any] = {"positions": 6, "classes": 3, "layers": [0, -1], 
 def test_settings_of_a_store_are_read_back() -> None:
     found = encodings_from_json({"features.tokens": TOKENS_JSON, "features.pooled": POOLED_JSON})
     assert [*found] == ["features.pooled", "features.tokens"]
-    assert found["features.pooled"] == PooledEncoding(positions=6, classes=3, channels=(0, 1, 2), bits=8)
+    assert found["features.pooled"] == PooledEncoding(positions=6, classes=3, channels=(0, 1, 2), bits=7)
     one = encodings_from_json({"features.tokens": {**TOKENS_JSON, "bits": 8}})["features.tokens"]
     assert isinstance(one, TokensEncoding) and one.bits == (8, 8)
 
 
-BITS = [5, 0, -4, 4.0, True, "4", None]
+BITS = [3, 9, 0, -4, 4.0, True, "4", None]
 CHANNELS = [None, 3, "0,1", {}, [], [0.5], ["0"], [True], [None], [[0]], [257], [-257], [10**30], [0] * 65_537]
 
 
@@ -341,7 +345,7 @@ def test_hostile_settings_of_pooled_features_are_refused_in_one_line(change: dic
 @pytest.mark.parametrize(
     "change",
     [
-        *({"bits": bits} for bits in [*BITS, [4], [4, 8, 8], [4, 5], [], [4, "8"], [4, [8]], [4, True], {}]),
+        *({"bits": bits} for bits in [*BITS, [4], [4, 8, 8], [4, 3], [], [4, "8"], [4, [8]], [4, True], {}]),
         *({"channels": [channels, [2, 3]]} for channels in CHANNELS),
         *({"channels": channels} for channels in (None, 3, "01", {}, [], [0, 1], [[0, 1]], [[0, 1]] * 3)),
         {"channels": [[0, 1], [2]]},

@@ -37,7 +37,7 @@ class PooledEncoding(RowEncoding):
         positions: P.
         classes: C.
         channels: scales of the channels, measured when the store is begun.
-        bits: of a code, 4 or 8.
+        bits: of a code, 4 to 8.
     """
 
     name: ClassVar[str] = "features.pooled"
@@ -47,7 +47,7 @@ class PooledEncoding(RowEncoding):
     positions: int
     classes: int
     channels: Channels
-    bits: int = 8
+    bits: int = 7
 
     def __post_init__(self) -> None:
         require_range("encoding features.pooled: classes", self.classes, low=1, whole=True)

@@ -19,7 +19,9 @@ from cskd_pipeline.record import require_range
 if TYPE_CHECKING:
     from torch import Tensor
 
-BITS = (4, 8)
+BITS = (4, 5, 6, 7, 8)
+"""Two codes of 4 bits share a byte; one of 5 to 8 bits takes a byte, which the store compresses."""
+
 MAX_WIDTH = 1 << 16
 _QUARTER_OCTAVES = np.array([1, 1.1892071, 1.4142135, 1.6817929], np.float32)
 _MAX_CHANNEL = 256  # 2^64
@@ -41,7 +43,7 @@ def require_channels(name: str, channels: Any) -> None:
 def require_bits(name: str, bits: Any) -> None:
     """Raise UsageError unless codes of that many bits are offered."""
     if type(bits) is not int or bits not in BITS:
-        raise UsageError(f"encoding {name}: bits are {bits!r}; choose 4 or 8")
+        raise UsageError(f"encoding {name}: bits are {bits!r}; choose 4 to 8")
 
 
 def measure_channels(values_nD: Tensor) -> Channels:
@@ -72,7 +74,7 @@ def channel_scales(channels: Channels) -> npt.NDArray[np.float32]:
 
 def vector_bytes(width: int, bits: int) -> int:
     """Y: bytes that a vector's codes take."""
-    return -(-width * bits // 8)
+    return -(-width // 2) if bits == 4 else width
 
 
 def quantise(values_XD: Tensor, channels: Channels, *, bits: int, what: str) -> tuple[Tensor, Tensor]:
@@ -124,11 +126,11 @@ def require_codes(
     scale_X: npt.NDArray[np.float16], code_XY: npt.NDArray[np.uint8], width: int, *, bits: int, field: str
 ) -> None:
     """Raise DataError unless `quantise` could have written these."""
-    unused = 2 * _levels(bits) + 1
-    if bits == 8:
-        good = not (code_XY == unused).any()
+    largest = 2 * _levels(bits)
+    if bits != 4:
+        good = not (code_XY > largest).any()
     else:
-        good = not ((code_XY & 15 == unused).any() or (code_XY >> 4 == unused).any())
+        good = not ((code_XY & 15 > largest).any() or (code_XY >> 4 > largest).any())
         if width % 2:
             good = good and bool((code_XY[..., -1] >> 4 == _levels(bits)).all())
     # As integers, the finite numbers of half precision from 0 on are those below infinity.

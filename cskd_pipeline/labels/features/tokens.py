@@ -47,7 +47,7 @@ class TokensEncoding(RowEncoding):
         channels: scales of the channels of each layer, measured when the store is begun.
         layers: blocks whose output is stored, from 0 and ascending; that of the last block after the final norm.
         tokens: positions kept of a crop; 0 for all.
-        bits: of a code, 4 or 8, one for each layer; a single number is that of all.
+        bits: of a code, 4 to 8, one for each layer; a single number is that of all.
     """
 
     name: ClassVar[str] = "features.tokens"
@@ -71,7 +71,7 @@ class TokensEncoding(RowEncoding):
         if not isinstance(self.bits, tuple) or len(self.bits) != len(self.layers):
             raise UsageError(
                 f"encoding features.tokens: bits {self.bits!r} are not one number for each of the layers "
-                f"{self.layers!r}; give 4, 8, or such a list"
+                f"{self.layers!r}; give 4 to 8, or such a list"
             )
         for bits in self.bits:
             require_bits(self.name, bits)
