@@ -95,8 +95,8 @@ def test_patch_tokens_are_stored_shown_and_computed_again(
     assert f"features.tokens: positions 16, classes 3, {line}" in shown and "channels 24 measured, bits 7" in shown
     assert max(map(len, shown.splitlines())) < 300
     measured = json.loads(command("inspect", features, "--json").out)["seeds"][0]["fidelity"]["features.tokens"]
-    assert [*measured] == ["crops", "cosine_-1", "cosine_0", "error_-1", "error_0"]
-    assert 0 < measured["error_-1"] < 1e-3 < measured["error_0"] < 0.03 and measured["cosine_-1"] > 0.999
+    assert [*measured] == ["crops", "cosine_0", "cosine_last", "error_0", "error_last"]
+    assert 0 < measured["error_last"] < 1e-3 < measured["error_0"] < 0.03 and measured["cosine_last"] > 0.999
     checked = command("verify", features, *vit_source, "--crops", 40)
     assert checked.code == 0, checked.err
     assert "fidelity of features.tokens targets: error_0 0.0" in checked.out and "differences: 0" in checked.out

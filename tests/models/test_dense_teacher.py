@@ -211,7 +211,7 @@ def test_the_pooled_feature_of_a_cnn_is_what_its_classifier_takes(teacher: Teach
     assert features.tokens_BLPD is None and features.pooled_BD is not None and features.pooled_BD.shape == (21, 96)
     with torch.no_grad():
         torch.testing.assert_close(teacher._model.fc(features.pooled_BD), teacher._model(x))
-    assert torch.equal(teacher.answer(x[:5], pooled=True)[2].pooled_BD, features.pooled_BD[:5])  # type: ignore[arg-type]
+    assert torch.equal(teacher.answer(x[:5], pooled=True)[2].pooled_BD, features.pooled_BD[:5])
 
 
 @torch.no_grad()
