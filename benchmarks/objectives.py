@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import report
-from steps import WARM_UP, Steps, prepare
+from steps import STEP_OPTIONS, WARM_UP, Steps, add_step_options, prepare
 
 Row = dict[str, Any]
 VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode": "soft"}}
@@ -27,19 +27,11 @@ VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
     parser.add_argument("--student", default="deit_ti", help="which (%(default)s)")
-    parser.add_argument("--teacher", default="regnety_002", help="of timm; with random weights (%(default)s)")
-    parser.add_argument("--size", type=int, default=96, help="side of crops (%(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="crops a step (%(default)s)")
-    parser.add_argument("--precision", default="fp32", help="of student and teacher (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="(%(default)s)")
-    parser.add_argument("--repetitions", type=int, default=9, help="steps of each objective (%(default)s)")
-    report.add_output_options(parser)
+    add_step_options(parser, teacher="regnety_002", repetitions=9)
     arguments = parser.parse_args()
     rows = compare(arguments)
-    options = ("data", "student", "teacher", "size", "batch", "precision", "device", "repetitions")
-    command = report.command_line("objectives", arguments, options)
+    command = report.command_line("objectives", arguments, ("student", *STEP_OPTIONS))
     report.publish(rows, table(rows), arguments, mark="objectives", command=command, on=report.machine("timm"))
 
 

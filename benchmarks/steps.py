@@ -45,26 +45,31 @@ BATCHES = 4
 """Different ones that steps go through."""
 WARM_UP = 2
 MODES = ("none", "stored", "live", "timm")
+STEP_OPTIONS = ("data", "teacher", "size", "batch", "precision", "device", "repetitions")
 Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
     parser.add_argument("--students", default="deit_ti,deit_s,deit_b", help="which (%(default)s)")
-    parser.add_argument("--teacher", default="regnety_016", help="of timm (%(default)s)")
+    add_step_options(parser, teacher="regnety_016", repetitions=7)
+    arguments = parser.parse_args()
+    with Twins(modes, arguments) as twins:
+        rows = [row for name in arguments.students.split(",") for row in compare(name, twins, arguments)]
+    command = report.command_line("steps", arguments, ("students", *STEP_OPTIONS))
+    report.publish(rows, table(rows), arguments, mark="steps", command=command, on=report.machine("timm"))
+
+
+def add_step_options(parser: argparse.ArgumentParser, *, teacher: str, repetitions: int) -> None:
+    """Add `STEP_OPTIONS` and those of `report`, with these defaults."""
+    parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
+    parser.add_argument("--teacher", default=teacher, help="of timm; with random weights (%(default)s)")
     parser.add_argument("--size", type=int, default=96, help="side of crops (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="crops a step (%(default)s)")
     parser.add_argument("--precision", default="fp32", help="of student and teacher (%(default)s)")
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
-    parser.add_argument("--repetitions", type=int, default=7, help="steps of each mode (%(default)s)")
+    parser.add_argument("--repetitions", type=int, default=repetitions, help="steps of each kind (%(default)s)")
     report.add_output_options(parser)
-    arguments = parser.parse_args()
-    with Twins(modes, arguments) as twins:
-        rows = [row for name in arguments.students.split(",") for row in compare(name, twins, arguments)]
-    options = ("data", "students", "teacher", "size", "batch", "precision", "device", "repetitions")
-    command = report.command_line("steps", arguments, options)
-    report.publish(rows, table(rows), arguments, mark="steps", command=command, on=report.machine("timm"))
 
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob, list[CropBatch]]:
