@@ -4,6 +4,7 @@ r"""What a training step costs with each objective on stored labels, over one on
     python benchmarks/objectives.py --data DATA --device cuda --size 224 --batch 512 --precision bf16
 
 Steps are those of `benchmarks/steps.py`: the same student with both heads, on the same crops, each objective in turn.
+The labels of `vitkd` are a vision transformer's, as wide as a ViT-S.
 Times are medians of processor time on one core of a CPU, and of wall time on a GPU.
 """
 
@@ -21,8 +22,9 @@ import report
 from steps import STEP_OPTIONS, WARM_UP, Steps, add_step_options, prepare
 
 Row = dict[str, Any]
-VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode": "soft"}}
+VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode": "soft"}, "vitkd": {"nkd": True}}
 """Measured beside the defaults."""
+VIT = "vit_small_patch16_224"
 
 
 def main() -> None:
@@ -50,11 +52,19 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
     settings = [(name, {}) for name, kind in OBJECTIVES.items() if kind.teachers == 1] + [*VARIANTS.items()]
     with contextlib.ExitStack() as ended:
         folder = Path(ended.enter_context(tempfile.TemporaryDirectory()))
-        job, batches = prepare(folder, arguments)
+        cnn, vit = folder / "cnn", folder / "vit"
+        for kind in (cnn, vit):
+            kind.mkdir()
+        stores = {
+            cnn: prepare(cnn, arguments, targets=("hard", "soft", "truth", "features.pooled")),
+            vit: prepare(vit, arguments, teacher=VIT, targets=("soft", "truth", "features.tokens")),
+        }
         steps = {}
         for name, values in settings:
             objective = create_objective(name, **values)
-            reader = StoreReader(folder / "labels.zarr")
+            made = vit if "features.tokens" in objective.needs else cnn
+            job, batches = stores[made]
+            reader = StoreReader(made / "labels.zarr")
             provider = StoredTargets(reader, needs=objective.needs, canary=Canary(0.01))
             ended.callback(provider.close)
             label = " ".join([name, *(f"{key}={value}" for key, value in values.items())])

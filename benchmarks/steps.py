@@ -26,7 +26,7 @@ import functools
 import itertools
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +72,20 @@ def add_step_options(parser: argparse.ArgumentParser, *, teacher: str, repetitio
     report.add_output_options(parser)
 
 
-def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob, list[CropBatch]]:
+def prepare(
+    folder: Path,
+    arguments: argparse.Namespace,
+    *,
+    teacher: str | None = None,
+    targets: Sequence[str] = ("hard", "soft", "truth"),
+) -> tuple[PrecomputeJob, list[CropBatch]]:
     """A teacher, a store of its labels at `folder / "labels.zarr"`, and crops of its first block in batches."""
     import numpy as np
     import torch
 
     from cskd_pipeline.crops.recipe import RECIPES
     from cskd_pipeline.data import open_split
+    from cskd_pipeline.labelling.calibration import with_channels
     from cskd_pipeline.labelling.job import PrecomputeJob, compute
     from cskd_pipeline.labels.choice import make_encodings
     from cskd_pipeline.loading import CropLoader, block_batches
@@ -86,12 +93,11 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> tuple[PrecomputeJob,
 
     index = open_split(arguments.data, "train")
     recipe = dataclasses.replace(RECIPES["deit"], size=arguments.size)
-    teacher = random_teacher(arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
-    forms = make_encodings(
-        {name: {} for name in ("hard", "soft", "truth")}, positions=teacher.positions, classes=len(index.classes)
-    )
+    runs = random_teacher(teacher or arguments.teacher, folder, classes=len(index.classes), arguments=arguments)
+    settings = with_channels({name: {} for name in targets}, {}, index=index, recipe=recipe, teacher=runs)
+    forms = make_encodings(settings, positions=runs.positions, classes=len(index.classes))
     block = -(-BATCHES * arguments.batch // recipe.group) * recipe.group
-    job = PrecomputeJob(index, recipe, teacher, forms, block=block)
+    job = PrecomputeJob(index, recipe, runs, forms, block=block)
     header = job.header
     (made,) = compute(job, header, [(0, 0)], workers=0)
     writer = StoreWriter(folder / "labels.zarr", header)
@@ -113,9 +119,11 @@ def random_teacher(name: str, folder: Path, *, classes: int, arguments: argparse
 
     torch.manual_seed(0)
     weights = folder / "teacher.safetensors"
-    save_file(timm.create_model(name, num_classes=classes).state_dict(), weights)
+    args = {"img_size": arguments.size} if name.startswith("vit_") else {}
+    save_file(timm.create_model(name, num_classes=classes, **args).state_dict(), weights)
     return load_teacher(
         name,
+        args=args,
         classes=classes,
         size=arguments.size,
         device=torch.device(arguments.device),
@@ -214,7 +222,7 @@ class Steps:
     ) -> None:
         import torch
 
-        from cskd_pipeline.models.student import create_student
+        from cskd_pipeline.models.student import add_adapter, create_student
         from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.training.config import TrainConfig
         from cskd_pipeline.training.learner import Learner
@@ -227,7 +235,11 @@ class Steps:
             args={"img_size": arguments.size},
             drop_path=0.1,
             distillation=True,
+            layers=objective.layers,
         )
+        if objective.layers:
+            layers = objective.layers if "features.tokens" in objective.needs else ()
+            add_adapter(student, functools.partial(objective.adapter, teacher=job.teacher.features(layers)), seed=0)
         config = TrainConfig(
             epochs=10_000, warmup_epochs=0, batch_size=arguments.batch, lr=1e-4, precision=arguments.precision
         )
