@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", default="shapes", help="data set, as the command line takes it (%(default)s)")
     parser.add_argument("--student", default="deit_tiny_patch16_224", help="which (%(default)s)")
     parser.add_argument("--student-arg", action="append", default=[], help="KEY=VALUE; may be repeated")
-    parser.add_argument("--student-weights", type=Path, help="of a student that has learned (default: random ones)")
+    parser.add_argument("--checkpoint", type=Path, help="last.pt of a vitkd run of this student (default: random ones)")
     parser.add_argument("--teacher", default="deit3_small_patch16_224", help="of timm (%(default)s)")
     parser.add_argument("--teacher-arg", action="append", default=[], help="KEY=VALUE; may be repeated")
     parser.add_argument("--teacher-weights", type=Path, help="(default: timm's)")
@@ -109,6 +109,8 @@ def features_of(index: Any, recipe: Any, teacher: Any, known: Any, arguments: ar
 def student_for(objective: Any, teacher: Any, arguments: argparse.Namespace) -> Any:
     from functools import partial
 
+    import torch
+
     from cskd_pipeline.models.student import add_adapter, create_student
 
     layers = objective.layers if "features.tokens" in objective.needs else ()
@@ -118,9 +120,10 @@ def student_for(objective: Any, teacher: Any, arguments: argparse.Namespace) -> 
         size=arguments.size,
         args=named(arguments.student_arg),
         layers=objective.layers,
-        weights=arguments.student_weights,
     )
     add_adapter(student, partial(objective.adapter, teacher=teacher.features(layers)), seed=0)
+    if arguments.checkpoint is not None and layers:
+        student.load_state_dict(torch.load(arguments.checkpoint, weights_only=True)["model"])
     return student.to(teacher.device)
 
 
@@ -187,7 +190,7 @@ def pooled_rows(known: Any, batches: list[Any], teacher: Any, arguments: argpars
     from cskd_pipeline.objectives import create_objective
 
     sizes = {"positions": teacher.positions, "classes": teacher.spec.classes}
-    forms = {bits: PooledEncoding.from_json({**sizes, **known, "bits": bits}) for bits in (8, 4)}
+    forms = {bits: PooledEncoding.from_json({**sizes, **known, "bits": bits}) for bits in (8, 7, 6, 4)}
     student = student_for(create_objective("vkd"), teacher, arguments)
     cosines: dict[int, list[float]] = {bits: [] for bits in forms}
     for pixels, features in batches:
