@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from cskd_pipeline.crops.evaluation import evaluation_crop
 from cskd_pipeline.data import open_split
@@ -307,10 +308,16 @@ def test_a_preset_arrives_whole(
     name: str, toy: Path, tmp_path: Path, command: Any, configured: dict[str, Any], finished_store: Path
 ) -> None:
     preset = PRESETS[name]
-    small = ["img_size=32", "patch_size=8", "embed_dim=24", "depth=1", "num_heads=2"]
-    stores = ["--labels", finished_store] * len(preset.teacher.split(" and "))
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
+    small = [f"{key}={value}" for key, value in sizes.items()]
+    taught: list[object] = ["--labels", finished_store] * len(preset.teacher.split(" and "))
+    if preset.objective["name"] in ("vkd", "vitkd"):  # a live teacher, whose features are not in the store
+        weights = tmp_path / "teacher.safetensors"
+        save_file(timm.create_model("vit_tiny_patch16_224", num_classes=3, **sizes).state_dict(), weights)
+        taught = ["--teacher", "vit_tiny_patch16_224", "--teacher-weights", weights, "--size", "32"]
+        taught += [word for argument in small for word in ("--teacher-arg", argument)]
     command(
-        *["train", "--preset", name, "--data", toy, *stores, "--out", tmp_path / "run"],
+        *["train", "--preset", name, "--data", toy, *taught, "--out", tmp_path / "run"],
         *[
             "--batch-size",
             "32",

@@ -79,7 +79,7 @@ def test_the_snippet_of_a_card_runs_with_zarr_alone(
 
 def test_long_lists_of_channels_are_counted(tmp_path: Path) -> None:
     body = parts(card_text(summary(tmp_path / "labels.zarr", FEATURES)))[1]
-    assert "`positions 6, classes 11, channels 60 measured, bits 8`" in body
+    assert "`positions 6, classes 11, channels 60 measured, bits 7`" in body
     assert "channels 2 x 60 measured, layers [0, -1], tokens 4, bits [4, 8]`" in body
     assert max(len(line) for line in body.splitlines() if "measured" in line) < 160
 
