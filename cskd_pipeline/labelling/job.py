@@ -185,9 +185,10 @@ def work(
             waiting = False
             while True:
                 blocks = compute(job, header, units.available(), workers=workers, augment=augment, advance=advance)
-                for made in blocks:
-                    settle()
-                    unit, written = made.unit, thread.submit(write, made)  # while the next block is made
+                with contextlib.closing(blocks):
+                    for made in blocks:
+                        settle()
+                        unit, written = made.unit, thread.submit(write, made)  # while the next block is made
                 settle()
                 if not units.wait():
                     return done
@@ -227,7 +228,7 @@ def compute(
     workers: int,
     augment: bool = True,
     advance: Callable[[int], object] = lambda crops: None,
-) -> Iterator[Block]:
+) -> Generator[Block]:
     """The blocks of these units, which are asked for as there is room for their crops.
 
     The result for a unit is a pure function of (job, unit): it depends neither on the other units nor on `workers`.
@@ -274,7 +275,7 @@ def _blocks(
     labelled: Generator[tuple[CropBatch, Answer]],
     loader: CropLoader,
     advance: Callable[[int], object],
-) -> Iterator[Block]:
+) -> Generator[Block]:
     parts: list[dict[str, Records]] = []
     samples: list[NDArray[np.int64]] = []
     checksums: list[NDArray[np.uint32]] = []

@@ -58,4 +58,5 @@ def ahead(items: Iterator[Item], *, depth: int, device: torch.device) -> Generat
             yield found[0]
     finally:
         over.set()
-        thread.join()
+        if thread is not threading.current_thread():  # the collector of garbage may close this from any thread
+            thread.join()

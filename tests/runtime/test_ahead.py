@@ -81,3 +81,26 @@ def test_a_thread_has_as_many_threads_to_compute_with() -> None:
         yield torch.get_num_threads()
 
     assert list(ahead(items(), depth=1, device=CPU)) == [torch.get_num_threads()]
+
+
+def test_the_thread_that_makes_items_may_collect_the_one_that_reads_them() -> None:
+    """As the collector of garbage does, wherever it happens to run."""
+    read, closed = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+    made: Any = None
+
+    def items() -> Iterator[int]:
+        yield 0
+        read.wait(10)
+        try:
+            made.close()
+        except RuntimeError as error:
+            errors.append(error)
+        closed.set()
+        yield 1
+
+    made = ahead(items(), depth=1, device=CPU)
+    assert next(made) == 0
+    read.set()
+    assert closed.wait(10)
+    assert errors == []
