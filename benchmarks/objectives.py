@@ -24,16 +24,16 @@ from steps import STEP_OPTIONS, WARM_UP, Steps, add_step_options, prepare
 Row = dict[str, Any]
 VARIANTS: dict[str, dict[str, Any]] = {"deit": {"mode": "soft"}, "cskd": {"mode": "soft"}, "vitkd": {"nkd": True}}
 """Measured beside the defaults."""
-VIT = "vit_small_patch16_224"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", default="deit_ti", help="which (%(default)s)")
+    parser.add_argument("--vit", default="vit_small_patch16_224", help="teacher of vitkd (%(default)s)")
     add_step_options(parser, teacher="regnety_002", repetitions=9)
     arguments = parser.parse_args()
     rows = compare(arguments)
-    command = report.command_line("objectives", arguments, ("student", *STEP_OPTIONS))
+    command = report.command_line("objectives", arguments, ("student", "vit", *STEP_OPTIONS))
     report.publish(rows, table(rows), arguments, mark="objectives", command=command, on=report.machine("timm"))
 
 
@@ -57,7 +57,7 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
             kind.mkdir()
         stores = {
             cnn: prepare(cnn, arguments, targets=("hard", "soft", "truth", "features.pooled")),
-            vit: prepare(vit, arguments, teacher=VIT, targets=("soft", "truth", "features.tokens")),
+            vit: prepare(vit, arguments, teacher=arguments.vit, targets=("soft", "truth", "features.tokens")),
         }
         steps = {}
         for name, values in settings:

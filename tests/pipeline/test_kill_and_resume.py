@@ -48,7 +48,7 @@ def test_training_killed_and_resumed_gives_the_same_weights(
     killed = tmp_path / "killed"
     kill_when(start([*training, "--out", str(killed)], launch=launch), lambda: (killed / "last.pt").exists())
     assert len((killed / "metrics.jsonl").read_text().splitlines()) < 8
-    run([*training, "--out", str(killed), "--resume"], launch=launch)
+    run([*training, "--out", str(killed), "--resume"], ranks=processes)
 
     states = [torch.load(folder / "last.pt", weights_only=True) for folder in (tmp_path / "whole", killed)]
     for state in states:

@@ -57,25 +57,23 @@ def test_torchrun_restarts_after_a_rank_was_killed(
     toy: Path, teacher_weights: Path, tmp_path: Path, whole: Path
 ) -> None:
     store = tmp_path / "torchrun.zarr"
-    launch = [*TORCHRUN, "--max-restarts", "3"]
+    launch = [*TORCHRUN, "--max-restarts", "1"]
     process = start(precompute(toy, teacher_weights, store, *SEEDS), launch=launch)
     storage = FolderStorage(store)
-    killed = 0
+    killed = False
     deadline = time.monotonic() + 200
-    while process.poll() is None and killed < 2:
+    while process.poll() is None and not killed:
         assert time.monotonic() < deadline
         time.sleep(0.02)
         done, writers = commits(store), list_writers(storage)
-        if done >= 6 * (killed + 1) and len(writers) >= 2:
+        if done >= 6 and len(writers) >= 2:
             try:
                 os.kill(int(writers[0].split("-")[1]), signal.SIGKILL)  # the number is part of a writer's name
-                killed += 1
+                killed = True
             except ProcessLookupError:
                 continue
-            while len(list_writers(storage)) and process.poll() is None and done + 5 > commits(store):
-                time.sleep(0.02)
     assert process.finish() == 0, process.err.read_text()[-3000:]
-    assert killed == 2
+    assert killed
     assert_same(store, whole)
 
 
