@@ -222,8 +222,8 @@ class Steps:
     ) -> None:
         import torch
 
+        from cskd_pipeline.models.normalisation import normalisation
         from cskd_pipeline.models.student import add_adapter, create_student
-        from cskd_pipeline.models.timm_model import normalisation
         from cskd_pipeline.training.config import TrainConfig
         from cskd_pipeline.training.learner import Learner
 

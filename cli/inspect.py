@@ -48,6 +48,7 @@ def inspect(store: str, as_json: bool) -> None:
     click.echo(
         f"           arguments {teacher['args'] or 'none'}, chunk {teacher['chunk']}, global {teacher['global_source']}"
     )
+    click.echo(f"           input normalised by mean {teacher['mean']}, std {teacher['std']}")
     click.echo(f"grid       {header['grid'][0]} x {header['grid'][1]}")
     click.echo(f"recipe     {recipe['name']} version {recipe['version']}, size {recipe['size']}, key {recipe['key']}")
     details = ("scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix", "label_smoothing", "group")

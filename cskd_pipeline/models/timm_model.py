@@ -1,4 +1,4 @@
-"""timm's constructor with errors that a user can act on, and what a model expects of its input."""
+"""timm's constructor with errors that a user can act on, and the size of images that a model was built for."""
 
 from __future__ import annotations
 
@@ -39,30 +39,6 @@ def refuse_settled(args: Mapping[str, Any], *, option: str) -> None:
     for key in args:
         if key in _SETTLED_ELSEWHERE:
             raise UsageError(f"{option} {key} is settled by other options; leave it out")
-
-
-def normalisation(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation, per channel in 0..1, that the input of a timm model is normalised with.
-
-    The model may be the `model` of a student, or wrapped for several GPUs. Raises UsageError where it does not say how.
-    """
-    inner = model
-    while not hasattr(inner, "pretrained_cfg"):
-        wrapped = getattr(inner, "module", None) or getattr(inner, "model", None)
-        if not isinstance(wrapped, nn.Module):
-            raise UsageError(
-                f"{type(model).__name__} does not say how its input is normalised; give it a pretrained_cfg with mean "
-                "and std, as timm's models have"
-            )
-        inner = wrapped
-    config: Any = inner.pretrained_cfg
-    try:
-        mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"the pretrained_cfg of {type(inner).__name__} must have mean and std of three channels"
-        ) from error
-    return mean, std
 
 
 def input_size(model: nn.Module, *, args: Mapping[str, Any]) -> int:

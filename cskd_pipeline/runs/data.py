@@ -83,7 +83,7 @@ def evaluation_set(
 ) -> EvaluationSet:
     """Centre crops of these images, normalised as `model` expects, each of them on one rank."""
     from cskd_pipeline.loading import EvaluationSet
-    from cskd_pipeline.models.timm_model import normalisation
+    from cskd_pipeline.models.normalisation import normalisation
     from cskd_pipeline.runtime.ranks import rank, world_size
 
     mean, std = normalisation(model)

@@ -206,7 +206,7 @@ class Labels:
             DataError: a seed is incomplete or damaged.
             MismatchError: the store does not hold what the objective reads.
         """
-        from cskd_pipeline.models.timm_model import normalisation
+        from cskd_pipeline.models.normalisation import normalisation
         from cskd_pipeline.objectives import require_objective
         from cskd_pipeline.replay import Canary, ReplayLoader, stored_targets
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.models.normalisation import Channels
     from cskd_pipeline.models.teacher.teacher import Teacher
 
 SIZE, CHUNK = 224, 64
@@ -71,6 +72,20 @@ class TeacherSettings(WeightsSettings):
         group="teacher",
         option="teacher-arg",
     )
+    teacher_mean: str | None = setting(
+        None,
+        "Mean that its input is normalised with: imagenet, inception, clip, none, or numbers in 0..1.",
+        group="teacher",
+        metavar="NAME|R,G,B",
+        shown="timm's for the model",
+    )
+    teacher_std: str | None = setting(
+        None,
+        "Standard deviation, in the same forms; given with the mean.",
+        group="teacher",
+        metavar="NAME|R,G,B",
+        shown="timm's for the model",
+    )
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = setting(
         None, "Number format of its forward pass.", group="teacher", shown="fp32"
     )
@@ -90,7 +105,8 @@ class TeacherSettings(WeightsSettings):
     )
 
     def require_teacher(self, *, option: str = "--teacher") -> None:
-        """Raise UsageError unless timm knows the teacher, and DataError unless its file of weights exists.
+        """Raise UsageError unless timm knows the teacher and its normalisation is one, and DataError unless its file of
+        weights exists.
 
         `option` is what it is given by.
         """
@@ -99,7 +115,20 @@ class TeacherSettings(WeightsSettings):
         if not self.teacher:
             raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
         resolve_teacher(self.teacher)
+        self.normalised(option=option)
         require_file(f"{option}-weights", self.teacher_weights)
+
+    def normalised(self, *, option: str = "--teacher") -> tuple[Channels, Channels] | None:
+        """Mean and std of the teacher's input, None for timm's; UsageError if one is missing or malformed."""
+        from cskd_pipeline.models.normalisation import parse_channels
+
+        if self.teacher_mean is None and self.teacher_std is None:
+            return None
+        if self.teacher_mean is None or self.teacher_std is None:
+            given, other = ("mean", "std") if self.teacher_std is None else ("std", "mean")
+            raise UsageError(f"{option}-{given} is given without {option}-{other}; they belong together, give both")
+        mean = parse_channels(self.teacher_mean, "mean", option=f"{option}-mean")
+        return mean, parse_channels(self.teacher_std, "std", option=f"{option}-std")
 
     def load_teacher(self, *, classes: int, size: int, device: torch.device, option: str = "--teacher") -> Teacher:
         """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`."""
@@ -114,6 +143,7 @@ class TeacherSettings(WeightsSettings):
             device=device,
             weights=self.teacher_weights,
             args=self.teacher_args,
+            normalised=self.normalised(option=option),
             option=option,
             precision=self.teacher_precision or "fp32",
             channels_last=self.channels_last,
@@ -139,6 +169,12 @@ class TwoTeachersSettings(TeacherSettings):
     second_teacher_args: Named = setting(
         {}, "An argument for its constructor; may be repeated.", group="teacher", option="second-teacher-arg"
     )
+    second_teacher_mean: str | None = setting(
+        None, "Mean of its input.", group="teacher", metavar="NAME|R,G,B", shown="timm's for the model"
+    )
+    second_teacher_std: str | None = setting(
+        None, "Standard deviation of its input.", group="teacher", metavar="NAME|R,G,B", shown="timm's for the model"
+    )
 
     def teachers(self) -> dict[str, TeacherSettings]:
         """The option that a teacher is given by -> the teacher, in their order."""
@@ -151,6 +187,8 @@ class TwoTeachersSettings(TeacherSettings):
                     teacher=self.second_teacher,
                     teacher_weights=self.second_teacher_weights,
                     teacher_args=self.second_teacher_args,
+                    teacher_mean=self.second_teacher_mean,
+                    teacher_std=self.second_teacher_std,
                 )
         return given
 

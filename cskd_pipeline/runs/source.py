@@ -41,6 +41,8 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
         teacher=spec.model,
         teacher_weights=source.teacher_weights,
         teacher_args=spec.args,
+        teacher_mean=",".join(map(repr, spec.mean)),
+        teacher_std=",".join(map(repr, spec.std)),
         teacher_precision=spec.precision,
         channels_last=spec.channels_last,
         compile_teacher=spec.compile,

@@ -59,7 +59,7 @@ class Supply:
         self, request: TrainRequest, objective: Objective, student: Student, *, device: torch.device
     ) -> ReplayLoader:
         """The run's batches."""
-        from cskd_pipeline.models.timm_model import normalisation
+        from cskd_pipeline.models.normalisation import normalisation
         from cskd_pipeline.replay import JoinedTargets, NoTargets, ReplayLoader
 
         same = ("epochs", "batch_size", "repeats", "shuffle", "accumulation", "workers", "augment")

@@ -212,7 +212,7 @@ class TrainRequest(DataSettings, TrainConfig, TwoTeachersSettings, CropSettings,
 
 
 _TEACHER = tuple(field.name for field in dataclasses.fields(TeacherSettings) if field.name != "teacher")
-_SECOND = ("second_teacher_weights", "second_teacher_args")
+_SECOND = tuple(name for name in kinds(TwoTeachersSettings) if name.startswith("second_teacher_"))
 
 
 def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, **settings: Any) -> TrainSummary:

@@ -172,6 +172,25 @@ CASES: dict[str, Case] = {
         ]
     ),
     "teacher: chunk is odd": case(USAGE, "chunk", "even", "15")(precompute("--chunk", "15")),
+    "teacher: mean of no name": case(USAGE, "--teacher-mean", "'imagnet'", "did you mean 'imagenet'")(
+        precompute("--teacher-mean", "imagnet", "--teacher-std", "imagenet")
+    ),
+    "teacher: mean for 0..255": case(USAGE, "--teacher-mean", "'123.7,116.3,103.5'", "divide values for 0..255")(
+        precompute("--teacher-mean", "123.7,116.3,103.5", "--teacher-std", "1")
+    ),
+    "teacher: std of two channels": case(USAGE, "--teacher-std", "'0.5,0.5'", "three")(
+        precompute("--teacher-mean", "0.5", "--teacher-std", "0.5,0.5")
+    ),
+    "teacher: std is 0": case(USAGE, "--teacher-std", "above 0", "'0'")(
+        precompute("--teacher-mean", "0.5", "--teacher-std", "0")
+    ),
+    "teacher: mean alone": case(USAGE, "--teacher-mean", "--teacher-std", "give both")(
+        precompute("--teacher-mean", "clip")
+    ),
+    "teacher: mean without one": case(USAGE, "--teacher-mean", "without --teacher")(train("--teacher-mean", "clip")),
+    "second teacher: mean without one": case(USAGE, "--second-teacher-mean", "without --second-teacher")(
+        train("--teacher", "test_resnet", "--second-teacher-mean", "clip")
+    ),
     "teacher: settings without one": case(USAGE, "--teacher-arg", "without --teacher")(train("--teacher-arg", "a=1")),
     # --- data
     "data: none": case(USAGE, "--data", "--labels")(lambda s: ["train", "--out", s.out]),

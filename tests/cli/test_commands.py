@@ -106,6 +106,35 @@ def test_seeds_are_added_to_a_store(
     assert "crops recomputed, differences: 0" in verified.out
 
 
+def test_a_teacher_sees_crops_normalised_as_it_was_trained(
+    toy: Path, tmp_path: Path, command: Any, precompute: list[object], teacher_weights: Path, finished_store: Path
+) -> None:
+    def digest(store: Path) -> str:
+        return json.loads(command("inspect", store, "--json").out)["digest"]
+
+    def made(name: str, mean: str, std: str) -> Path:
+        words = ["--teacher-mean", mean, "--teacher-std", std, "--seeds", "0:2", "--out", tmp_path / name]
+        assert command(*precompute, *words).code == 0
+        return tmp_path / name
+
+    # timm has these for the toy teacher.
+    assert digest(made("numbers", "0.5,0.5,0.5", "0.5")) == digest(finished_store)
+    assert digest(made("name", "inception", "inception")) == digest(finished_store)
+
+    other = made("other", "imagenet", "0.25,0.5,1")
+    whole = digest(other)
+    assert whole != digest(finished_store)
+    assert "input normalised by mean [0.485, 0.456, 0.406], std [0.25, 0.5, 1.0]" in command("inspect", other).out
+    # The store says itself how its teacher's input is normalised, to whoever works with the teacher again.
+    (other / "seed-000001/commits/000002.json").unlink()
+    source = ["--data", toy, "--teacher-weights", teacher_weights, "--workers", "0"]
+    repaired = command("repair", other, *source)
+    assert repaired.code == 0, repaired.err
+    assert digest(other) == whole
+    refused = command(*precompute, "--seeds", "0:3", "--out", other)
+    assert refused.code == 4 and "teacher.mean" in refused.err
+
+
 def test_more_seeds_get_the_targets_that_the_store_has(
     toy: Path, tmp_path: Path, command: Any, precompute: list[object]
 ) -> None:

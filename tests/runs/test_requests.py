@@ -97,3 +97,12 @@ def test_a_request_is_whole_and_the_verbs_own(name: str) -> None:
         verb(*words, {"data": "y"})
     with pytest.raises(UsageError, match="has no setting 'dta'"):
         verb(*words, dta="y")
+
+
+def test_each_of_two_teachers_has_a_normalisation_of_its_own() -> None:
+    teachers = {"data": "shapes", "teacher": "resnet18", "second_teacher": "rednet26"}
+    first, second = cskd.TrainRequest.of(**teachers, teacher_mean="clip", teacher_std="none").teachers().values()
+    assert first.normalised() == ((0.48145466, 0.4578275, 0.40821073), (1, 1, 1)) and second.normalised() is None
+    halves = {"second_teacher_mean": "0.25", "second_teacher_std": "0.5"}
+    first, second = cskd.TrainRequest.of(**teachers, **halves).teachers().values()
+    assert first.normalised() is None and second.normalised() == ((0.25,) * 3, (0.5,) * 3)

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError, first_line, nearest
+from cskd_pipeline.models.normalisation import Channels, normalisation
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.models.teacher.teacher import Teacher
-from cskd_pipeline.models.timm_model import build_model, normalisation, refuse_settled
+from cskd_pipeline.models.timm_model import build_model, refuse_settled
 from cskd_pipeline.models.weights import fit_weights, load_weights, weights_digest
 
 TEACHER_ALIASES: Mapping[str, str] = MappingProxyType({"regnety_160": "regnety_160.deit_in1k"})
@@ -29,6 +30,7 @@ def load_teacher(
     device: torch.device,
     weights: Path | str | None = None,
     args: Mapping[str, Any] | None = None,
+    normalised: tuple[Channels, Channels] | None = None,
     option: str = "--teacher",
     global_source: str | None = None,
     **running: Any,
@@ -41,6 +43,7 @@ def load_teacher(
         size: side of the crops in pixels.
         weights: a file; None takes timm's pretrained weights.
         args: further keyword arguments of timm.create_model.
+        normalised: mean and std of its input; None takes those that timm has for the model.
         option: what the teacher is given by, for errors.
         global_source: of `TeacherSpec`; None is "mean", or "head" for a model with tokens, whose output is not the
             mean over its patches.
@@ -65,7 +68,7 @@ def load_teacher(
     else:
         model = build_model(tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg")
         fit_weights(model, load_weights(weights), source=weights)
-    mean, std = normalisation(model)
+    mean, std = normalised or normalisation(model)
     spec = TeacherSpec(
         model=tag,
         weights=weights_digest(model),
