@@ -130,8 +130,19 @@ class TeacherSettings(WeightsSettings):
         mean = parse_channels(self.teacher_mean, "mean", option=f"{option}-mean")
         return mean, parse_channels(self.teacher_std, "std", option=f"{option}-std")
 
-    def load_teacher(self, *, classes: int, size: int, device: torch.device, option: str = "--teacher") -> Teacher:
-        """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`."""
+    def load_teacher(
+        self,
+        *,
+        classes: int,
+        size: int,
+        device: torch.device,
+        option: str = "--teacher",
+        normalised: tuple[Channels, Channels] | None = None,
+    ) -> Teacher:
+        """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`.
+
+        `normalised` is the mean and std of its input where they are known otherwise than from these settings.
+        """
         from cskd_pipeline.models.teacher.load import load_teacher
 
         self.require_teacher(option=option)
@@ -143,7 +154,7 @@ class TeacherSettings(WeightsSettings):
             device=device,
             weights=self.teacher_weights,
             args=self.teacher_args,
-            normalised=self.normalised(option=option),
+            normalised=normalised or self.normalised(option=option),
             option=option,
             precision=self.teacher_precision or "fp32",
             channels_last=self.channels_last,

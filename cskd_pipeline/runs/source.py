@@ -41,8 +41,6 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
         teacher=spec.model,
         teacher_weights=source.teacher_weights,
         teacher_args=spec.args,
-        teacher_mean=",".join(map(repr, spec.mean)),
-        teacher_std=",".join(map(repr, spec.std)),
         teacher_precision=spec.precision,
         channels_last=spec.channels_last,
         compile_teacher=spec.compile,
@@ -50,7 +48,9 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
         global_source=spec.global_source,
     )
     try:
-        teacher = settings.load_teacher(classes=header.data["classes"], size=recipe.size, device=device)
+        teacher = settings.load_teacher(
+            classes=header.data["classes"], size=recipe.size, device=device, normalised=(spec.mean, spec.std)
+        )
     except MismatchError as error:
         if source.teacher_weights is None:
             raise MismatchError(

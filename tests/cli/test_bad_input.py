@@ -76,6 +76,10 @@ class Scene:
         root.write_text(json.dumps(group))
         return Path(self.store)
 
+    def store_of_teacher(self, **changed: Any) -> Path:
+        teacher = json.loads((self.store / "zarr.json").read_text())["attributes"]["teacher"]
+        return self.edited_store(teacher={**teacher, **changed})
+
     def store_without(self, file: str) -> Path:
         (self.store / file).unlink()
         return Path(self.store)
@@ -245,6 +249,9 @@ CASES: dict[str, Case] = {
     ),
     "labels: damaged attributes": case(DATA, "attributes", "damaged", "repair")(
         lambda s: [*s.train, "--out", s.out, "--labels", s.edited_store(data={})]
+    ),
+    "labels: damaged normalisation": case(DATA, "attributes", "damaged", "a teacher's mean", "found 5")(
+        lambda s: ["verify", s.store_of_teacher(mean=5), "--data", s.toy]
     ),
     "labels: seed incomplete": case(DATA, "seed 1", "3 of 4 blocks", "--seeds 1", "complete seeds 0")(
         lambda s: [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from cskd_pipeline.errors import UsageError
@@ -43,8 +44,15 @@ class TeacherSpec(Record):
     def __post_init__(self) -> None:
         if not isinstance(self.args, dict):
             raise UsageError(f"a teacher's arguments have names, found {self.args!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not (isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))):
+                raise UsageError(f"a teacher's {name} has a number for each of three channels, found {values!r}")
         require_choice("teacher precision", self.precision, PRECISIONS)
         require_choice("global source", self.global_source, GLOBAL_SOURCES)
         require_range("teacher chunk", self.chunk, low=2)
         if self.chunk % 2:
             raise UsageError(f"teacher chunk must be even, for mix partners share a chunk; found {self.chunk}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
