@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_SEEDS = 8
 """Seeds up to which each is shown by itself."""
 
+MAX_ROWS = 10
+"""Outputs of the teacher that are shown."""
+
 
 @click.command(short_help="Show what a label store holds.")
 @click.argument("store")
@@ -48,6 +51,10 @@ def inspect(store: str, as_json: bool) -> None:
     click.echo(
         f"           arguments {teacher['args'] or 'none'}, chunk {teacher['chunk']}, global {teacher['global_source']}"
     )
+    if teacher.get("rows"):
+        rows = teacher["rows"]
+        shown = ", ".join(map(str, rows[:MAX_ROWS])) + (", ..." if len(rows) > MAX_ROWS else "")
+        click.echo(f"           its outputs {shown} are the classes")
     click.echo(f"           input normalised by mean {teacher['mean']}, std {teacher['std']}")
     click.echo(f"grid       {header['grid'][0]} x {header['grid'][1]}")
     click.echo(f"recipe     {recipe['name']} version {recipe['version']}, size {recipe['size']}, key {recipe['key']}")

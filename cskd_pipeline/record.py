@@ -17,13 +17,14 @@ class Record:
     """A frozen dataclass whose JSON form is its list of fields.
 
     Subclasses check themselves in `__post_init__` and raise `UsageError` with the bound and the value found.
-    Nested records name their class in `_nested`.
+    A field that older records lack is declared by `later`; it is left out of the JSON form where it has no value.
     """
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values; tuples become lists."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        absent = [field.name for field in dataclasses.fields(self) if is_later(field) and plain[field.name] is None]
+        return {name: value for name, value in plain.items() if name not in absent}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -52,6 +53,16 @@ class Record:
     def digest(self) -> str:
         """Sixteen hex digits, equal for equal records and different otherwise."""
         return digest_json(self.to_json())
+
+
+def later() -> Any:
+    """The default, None, of a field that records written before it was introduced do not have."""
+    return dataclasses.field(default=None, metadata={"later": True})
+
+
+def is_later(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field is declared by `later`."""
+    return bool(field.metadata.get("later"))
 
 
 def digest_json(value: object) -> str:

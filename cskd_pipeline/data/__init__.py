@@ -4,6 +4,7 @@ Whatever reads or writes files raises `RetryError` where the disk or the object 
 """
 
 from cskd_pipeline.data.build import build_index
+from cskd_pipeline.data.class_forms import class_forms
 from cskd_pipeline.data.decode import Box
 from cskd_pipeline.data.manifest import Manifest, Split, load_manifest, manifest_names, read_manifest
 from cskd_pipeline.data.opening import data_source, find_split, is_index, open_index, open_split
@@ -21,6 +22,7 @@ __all__ = [
     "SampleIndex",
     "Split",
     "build_index",
+    "class_forms",
     "data_source",
     "evaluation_split",
     "find_split",

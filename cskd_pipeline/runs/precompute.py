@@ -193,7 +193,7 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
         stored = stored_settings(present.header.encodings)
     index = open_data(request.data, split=request.split, root=request.data_root, watch=watch)
     classes, recipe = len(index.classes), request.crop_recipe()
-    teacher = request.load_teacher(classes=classes, size=recipe.size, device=device)
+    teacher = request.load_teacher(index, size=recipe.size, device=device)
     known = present.header.encodings if present is not None else {}
     stored = with_channels(stored, known, index=index, recipe=recipe, teacher=teacher)
     encodings = make_encodings(stored, positions=teacher.positions, classes=classes)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from cskd_pipeline.crops.recipe import CropRecipe
+    from cskd_pipeline.data import SampleIndex
     from cskd_pipeline.models.normalisation import Channels
     from cskd_pipeline.models.teacher.teacher import Teacher
 
@@ -86,6 +87,14 @@ class TeacherSettings(WeightsSettings):
         metavar="NAME|R,G,B",
         shown="timm's for the model",
     )
+    teacher_classes: str | None = setting(
+        None,
+        "What its outputs are called, where they are more than the data's classes or in another order: imagenet-1k, "
+        "imagenet-21k, natural (folders as timm's reader sorts them), or a file whose line N names output N.",
+        group="teacher",
+        metavar="NAME|FILE",
+        shown="the data's classes, in their order",
+    )
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = setting(
         None, "Number format of its forward pass.", group="teacher", shown="fp32"
     )
@@ -132,24 +141,34 @@ class TeacherSettings(WeightsSettings):
 
     def load_teacher(
         self,
+        index: SampleIndex,
         *,
-        classes: int,
         size: int,
         device: torch.device,
         option: str = "--teacher",
         normalised: tuple[Channels, Channels] | None = None,
+        rows: tuple[int, ...] | None = None,
     ) -> Teacher:
-        """The teacher, ready to run on crops of `size` pixels; errors as `models.teacher.load.load_teacher`.
+        """The teacher, ready to run on crops of `size` pixels of these images.
 
-        `normalised` is the mean and std of its input where they are known otherwise than from these settings.
+        `normalised` is the mean and std of its input, and `rows` its outputs for the data's classes, where they are
+        known otherwise than from these settings. Errors as `models.teacher.load.load_teacher`, and as
+        `models.teacher.classes.output_rows`.
         """
+        from cskd_pipeline.data import class_forms
+        from cskd_pipeline.models.teacher.classes import output_rows
         from cskd_pipeline.models.teacher.load import load_teacher
 
         self.require_teacher(option=option)
         assert self.teacher is not None
+        outputs = None
+        if self.teacher_classes is not None:
+            rows, outputs = output_rows(self.teacher_classes, class_forms(index), option=f"{option}-classes")
         return load_teacher(
             self.teacher,
-            classes=classes,
+            classes=len(index.classes),
+            rows=rows,
+            outputs=outputs,
             size=size,
             device=device,
             weights=self.teacher_weights,
@@ -187,6 +206,10 @@ class TwoTeachersSettings(TeacherSettings):
         None, "Standard deviation of its input.", group="teacher", metavar="NAME|R,G,B", shown="timm's for the model"
     )
 
+    second_teacher_classes: str | None = setting(
+        None, "What its outputs are called.", group="teacher", metavar="NAME|FILE", shown="the data's classes"
+    )
+
     def teachers(self) -> dict[str, TeacherSettings]:
         """The option that a teacher is given by -> the teacher, in their order."""
         given = {}
@@ -200,6 +223,7 @@ class TwoTeachersSettings(TeacherSettings):
                     teacher_args=self.second_teacher_args,
                     teacher_mean=self.second_teacher_mean,
                     teacher_std=self.second_teacher_std,
+                    teacher_classes=self.second_teacher_classes,
                 )
         return given
 

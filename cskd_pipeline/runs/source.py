@@ -9,6 +9,7 @@ from cskd_pipeline.crops.recipe import CropRecipe
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.progress import Watch
+from cskd_pipeline.record import is_later
 from cskd_pipeline.runs.data import find_data
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings, TeacherSettings, WeightsSettings, require_file
 
@@ -49,7 +50,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
     )
     try:
         teacher = settings.load_teacher(
-            classes=header.data["classes"], size=recipe.size, device=device, normalised=(spec.mean, spec.std)
+            index, size=recipe.size, device=device, normalised=(spec.mean, spec.std), rows=spec.rows
         )
     except MismatchError as error:
         if source.teacher_weights is None:
@@ -71,7 +72,7 @@ def origin(header: StoreHeader, *, where: str) -> tuple[TeacherSpec, CropRecipe]
         f"{part}.{field.name} is missing"
         for part, (values, kind) in stated.items()
         for field in dataclasses.fields(kind)
-        if field.name not in values
+        if field.name not in values and not is_later(field)
     ]
     try:
         if missing:

@@ -9,7 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError, first_line, nearest
 from cskd_pipeline.models.normalisation import Channels, normalisation
@@ -29,6 +29,8 @@ def load_teacher(
     size: int,
     device: torch.device,
     weights: Path | str | None = None,
+    rows: tuple[int, ...] | None = None,
+    outputs: int | None = None,
     args: Mapping[str, Any] | None = None,
     normalised: tuple[Channels, Channels] | None = None,
     option: str = "--teacher",
@@ -42,6 +44,8 @@ def load_teacher(
         classes: of the data.
         size: side of the crops in pixels.
         weights: a file; None takes timm's pretrained weights.
+        rows: for every class of the data the output of the classifier that it is; None takes all, in their order.
+        outputs: how many there must be, where that is known.
         args: further keyword arguments of timm.create_model.
         normalised: mean and std of its input; None takes those that timm has for the model.
         option: what the teacher is given by, for errors.
@@ -56,18 +60,24 @@ def load_teacher(
     """
     tag = resolve_teacher(name)
     arguments = dict(args or {})
+    if rows == tuple(range(classes)) and outputs == classes:
+        rows = None
     if weights is None:
         refuse_settled(arguments, option=f"{option}-arg")
         published = timm.get_pretrained_cfg(tag)
-        if published is not None and published.num_classes != classes:  # before they are downloaded
-            raise MismatchError(
-                f"teacher {tag} predicts {published.num_classes} classes, the data has {classes}; "
-                f"train one on your data (`cskd-pipeline train --student MODEL`) and give {option}-weights"
-            )
+        if published is not None:  # before they are downloaded
+            _require_outputs(tag, published.num_classes, classes, rows=rows, outputs=outputs, option=option)
         model = _pretrained(tag, arguments, option)
+        found = model.state_dict()
     else:
-        model = build_model(tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg")
-        fit_weights(model, load_weights(weights), source=weights)
+        found = load_weights(weights)
+    if weights is not None or rows is not None:
+        model = build_model(
+            tag if weights is None else tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg"
+        )
+        if rows is not None:
+            found = _taken(model, found, rows, outputs=outputs, source=weights or tag, option=option)
+        fit_weights(model, found, source=weights or tag)
     mean, std = normalised or normalisation(model)
     spec = TeacherSpec(
         model=tag,
@@ -77,6 +87,7 @@ def load_teacher(
         mean=mean,
         std=std,
         global_source=global_source or ("head" if hasattr(model, "num_prefix_tokens") else "mean"),
+        rows=rows,
         **running,
     )
     return Teacher(model, spec, size=size, device=device)
@@ -93,6 +104,49 @@ def resolve_teacher(name: str) -> str:
     if tag and resolved not in tagged:
         raise UsageError(f"timm {timm.__version__} has no weights {resolved!r}{nearest(resolved, tagged)}")
     return resolved
+
+
+def _require_outputs(
+    tag: str, found: int, classes: int, *, rows: tuple[int, ...] | None, outputs: int | None, option: str
+) -> None:
+    if rows is None and found != classes:
+        raise MismatchError(
+            f"teacher {tag} predicts {found} classes, the data has {classes}; say with {option}-classes which of its "
+            f"outputs they are (imagenet-1k, or a file), or train one on your data (`cskd-pipeline train --student "
+            f"MODEL`) and give {option}-weights"
+        )
+    if rows is not None and (outputs or found) != found:
+        raise MismatchError(
+            f"teacher {tag} predicts {found} classes, {option}-classes names {outputs}; give the list that it was "
+            "trained on"
+        )
+
+
+def _taken(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    rows: tuple[int, ...],
+    *,
+    outputs: int | None,
+    source: Path | str,
+    option: str,
+) -> dict[str, Tensor]:
+    """Weights of a classifier of more classes, or in another order, with the rows of the data's classes alone."""
+    config: Any = model.pretrained_cfg
+    named = config.get("classifier") or ()
+    taken = dict(getattr(model, "own_names", dict)(weights))
+    for layer in (named,) if isinstance(named, str) else named:
+        for key in (f"{layer}.weight", f"{layer}.bias"):
+            if key not in taken:
+                continue
+            found = len(taken[key])
+            if found != (outputs or found) or max(rows) >= found:
+                raise MismatchError(
+                    f"the classifier in {source} has {found} outputs, {option}-classes names {outputs or 'more'}; "
+                    "give the list that it was trained on"
+                )
+            taken[key] = taken[key][list(rows)]
+    return taken
 
 
 def _pretrained(tag: str, arguments: Mapping[str, Any], option: str) -> nn.Module:

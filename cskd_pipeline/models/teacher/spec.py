@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from cskd_pipeline.errors import UsageError
-from cskd_pipeline.record import Record, require_choice, require_range
+from cskd_pipeline.record import Record, later, require_choice, require_range
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 GLOBAL_SOURCES = ("mean", "head")
@@ -27,6 +27,7 @@ class TeacherSpec(Record):
         chunk: crops per forward pass. Short batches are padded to it, so that a crop's logits do not depend on how
             crops were batched.
         global_source: "mean" (of the dense logits over positions, as CSKD published) or "head" (the model's own).
+        rows: by class of the data the output of the published classifier that it is; None where the two are the same.
     """
 
     model: str
@@ -40,6 +41,7 @@ class TeacherSpec(Record):
     compile: bool = False
     chunk: int = 64
     global_source: str = "mean"
+    rows: tuple[int, ...] | None = later()
 
     def __post_init__(self) -> None:
         if not isinstance(self.args, dict):
@@ -50,6 +52,11 @@ class TeacherSpec(Record):
         require_choice("teacher precision", self.precision, PRECISIONS)
         require_choice("global source", self.global_source, GLOBAL_SOURCES)
         require_range("teacher chunk", self.chunk, low=2)
+        if self.rows is not None:
+            if not isinstance(self.rows, tuple) or len(self.rows) != self.classes:
+                raise UsageError(f"a teacher with rows has one for each of {self.classes} classes")
+            for row in self.rows:
+                require_range("teacher row", row, low=0, whole=True)
         if self.chunk % 2:
             raise UsageError(f"teacher chunk must be even, for mix partners share a chunk; found {self.chunk}")
 
