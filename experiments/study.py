@@ -61,7 +61,7 @@ def run_study(arguments: argparse.Namespace) -> None:
     study = yaml.safe_load(arguments.study.read_text())
     scale = study["scales"][arguments.scale]
     if arguments.epochs:
-        scale["train"]["epochs"] = arguments.epochs
+        scale["train"] |= {"epochs": arguments.epochs, "warmup-epochs": 0}
     results = arguments.results / f"{study['name']}.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
@@ -148,14 +148,15 @@ def execute(command: list[str], log: Path, processors: list[int] | range) -> Non
     with log.open("a") as file:
         file.write(shlex.join(["cskd-pipeline", *command]) + "\n")
         file.flush()
-        subprocess.run(
-            [sys.executable, "-m", "cskd_pipeline_cli.main", *command],
-            check=True,
+        ended = subprocess.run(
+            [sys.executable, "-m", "cskd_pipeline_cli", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(len(processors))},
             preexec_fn=lambda: os.sched_setaffinity(0, processors),
         )
+    if ended.returncode:
+        sys.exit(f"{log} ends with: {log.read_text().splitlines()[-1]}")
 
 
 def table(rows: list[dict]) -> str:

@@ -64,8 +64,8 @@ def output_classes(which: str, classes: Sequence[Forms], *, option: str) -> list
 def output_rows(which: str, classes: Sequence[Forms], *, option: str) -> tuple[tuple[int, ...], int]:
     """For every class of the data the teacher's output, and how many outputs the teacher has.
 
-    A class is looked for by its WordNet id, then by its whole name, then by one of the comma-separated names; capitals
-    and underscores do not count. Arguments as `output_classes`.
+    A class is looked for by its WordNet id, then by its whole name if that is a list with commas, then by the names in
+    it; capitals and underscores do not count. Arguments as `output_classes`.
 
     Raises:
         UsageError, DataError: as `output_classes`.
@@ -120,7 +120,7 @@ def _ids(form: str) -> Iterable[str]:
 
 
 def _whole(form: str) -> Iterable[str]:
-    return (_plain(form),)
+    return (_plain(form),) if "," in form else ()
 
 
 def _names(form: str) -> Iterable[str]:
