@@ -1,7 +1,7 @@
 """Worker processes that carry out orders, in the order in which they were asked.
 
-Orders and answers are a few bytes in a pipe; all else lies in memory that parent and workers share. Nothing here needs
-a file or a semaphore in /dev/shm, which a container may keep small or lack.
+Orders and answers are a few bytes in a socket; all else lies in memory that parent and workers share. Nothing here
+needs a file or a semaphore in /dev/shm, which a container may keep small or lack.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from cskd_pipeline.errors import RetryError
 from cskd_pipeline.loading.worker_start import leave_signals_to_the_parent
 
 Order = tuple[int, int]
-"""A slot, and the number of crops to make in it. Plain integers: the smallest pipe (4 KiB) holds 128 of them."""
+"""A slot, and the number of crops to make in it."""
 
 MOST_AHEAD = 128
-"""Orders that a worker may hold, few enough that sending one never blocks on a worker that is blocked answering."""
+"""Orders that a worker may hold: a socket takes as many unread, so that nobody blocks sending to one who is sending.
+
+A pipe may be a single page, to which nothing is added once it was filled until all of it has been read.
+"""
 
 _LOOK_S = 5.0
 """Seconds between an idle worker's checks that its parent is alive."""
@@ -116,20 +119,19 @@ class Workers:
 
 class _Worker(NamedTuple):
     process: BaseProcess
-    orders: Connection
-    answers: Connection
+    connection: Connection
 
     def give(self, order: Order) -> None:
         try:
-            self.orders.send(order)
-        except BrokenPipeError as error:
+            self.connection.send(order)
+        except (BrokenPipeError, ConnectionResetError) as error:
             raise self._killed() from error
 
     def answer(self) -> Exception | None:
-        wait([self.answers, self.process.sentinel])
+        wait([self.connection, self.process.sentinel])
         with contextlib.suppress(EOFError, OSError):  # killed, perhaps in the middle of an answer
-            if self.answers.poll():
-                error: Exception | None = self.answers.recv()
+            if self.connection.poll():
+                error: Exception | None = self.connection.recv()
                 return error
         raise self._killed()
 
@@ -143,14 +145,12 @@ class _Worker(NamedTuple):
 
 
 def _start(context: Any, work: Callable[[Order], None]) -> _Worker:
-    heard, orders = context.Pipe(duplex=False)
-    answers, given = context.Pipe(duplex=False)
+    ours, its = context.Pipe()
     # A daemon: whatever else fails, multiprocessing ends it at this process's exit.
-    process = context.Process(target=_serve, args=(work, heard, given), daemon=True)
+    process = context.Process(target=_serve, args=(work, its), daemon=True)
     process.start()
-    heard.close()
-    given.close()
-    return _Worker(process, orders, answers)
+    its.close()
+    return _Worker(process, ours)
 
 
 def _end(workers: list[_Worker], owner: int) -> None:
@@ -160,19 +160,18 @@ def _end(workers: list[_Worker], owner: int) -> None:
         worker.process.kill()
     for worker in workers:
         worker.process.join()
-        worker.orders.close()
-        worker.answers.close()
+        worker.connection.close()
 
 
-def _serve(work: Callable[[Order], None], orders: Connection, answers: Connection) -> None:
+def _serve(work: Callable[[Order], None], connection: Connection) -> None:
     """The main loop of a worker."""
     parent = os.getppid()
     leave_signals_to_the_parent()
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
         while os.getppid() == parent:
-            if orders.poll(_LOOK_S):
-                answers.send(_error(work, orders.recv()))
+            if connection.poll(_LOOK_S):
+                connection.send(_error(work, connection.recv()))
 
 
 def _error(work: Callable[[Order], None], order: Order) -> Exception | None:
