@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from cskd_pipeline.data.manifest import parse_class_list
+from cskd_pipeline.data.class_list import CLASSES_NAME, ClassList
 from cskd_pipeline.data.sample_index import SampleIndex
 from cskd_pipeline.errors import DataError, RetryError, UsageError
 
@@ -46,10 +46,10 @@ def pack(
             same call begins again.
     """
     text = "".join(f"{name}\n" for name in index.classes)
-    if parse_class_list(text) != index.classes:
+    if ClassList.parse(text.encode(), where=CLASSES_NAME).names != index.classes:
         raise DataError("a class's name holds a line break or a tab, or ends in a space; rename its folder")
     classes = text.encode()
-    named = folder / "classes.txt"
+    named = folder / CLASSES_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if named.exists() and named.read_bytes() != classes:
