@@ -102,7 +102,8 @@ def remarks(source: DataSource, index: SampleIndex) -> list[str]:
         if natural[label] != index.classes[label]:
             lines.append(
                 f"class order of {index.name}: by name as text, as torchvision has it, so label {label} is "
-                f"{index.classes[label]!r}; timm's reader counts naturally, and has {natural[label]!r} there. "
+                f"{index.classes[label]!r}; timm's reader counts naturally, and has {natural[label]!r} there "
+                "(a teacher that was trained so takes --teacher-classes natural). "
                 f"A {CLASSES_NAME} in {source.root.address} sets another order: its line N (from 0) is the folder of "
                 "label N"
             )

@@ -117,13 +117,9 @@ def other_classes(digest: str, index: SampleIndex) -> str:
     """How the classes of `index` differ from those of the data with another digest, as far as that can be told."""
     from cskd_pipeline.data import known_classes
 
-    known = known_classes(digest)
-    if known is None or known == index.classes:
-        return ""
-    label = next((n for n, (one, two) in enumerate(zip(known, index.classes, strict=False)) if one != two), None)
-    if label is None:
-        return ""
-    return f"; label {label} is {known[label]!r} there and {index.classes[label]!r} here"
+    known = known_classes(digest) if digest != index.digest else None
+    pairs = enumerate(zip(known or (), index.classes, strict=False))
+    return next((f"; label {label} was {old!r} then and is {new!r} here" for label, (old, new) in pairs if old != new), "")
 
 
 def evaluation_set(
