@@ -17,6 +17,7 @@ from cskd_pipeline.data.opening import (
     remarks,
 )
 from cskd_pipeline.data.pack import pack
+from cskd_pipeline.data.parquet import is_parquet
 from cskd_pipeline.data.sample_index import SampleIndex
 from cskd_pipeline.data.shapes import write_shapes
 from cskd_pipeline.data.shards import is_pattern
@@ -35,6 +36,7 @@ __all__ = [
     "evaluation_split",
     "find_split",
     "is_index",
+    "is_parquet",
     "is_pattern",
     "known_classes",
     "load_manifest",

@@ -106,8 +106,8 @@ class ClassList:
         close = nearest(texts[0], sorted(self.spellings)) if len(texts) == 1 else ""
         shown = some([repr(text) for text in texts])
         return (
-            f"{len(texts)} {what} are not in {self.where}: {shown}{close}; line N (from 0) there names class N, "
-            "correct it or them"
+            f"{len(texts)} {what} are not in {self.where}: {shown}{close}; correct them, or the list of the "
+            "classes, whose line N (from 0) names class N"
         )
 
     def of_folders(self, folders: Collection[str]) -> Self:

@@ -75,8 +75,8 @@ def list_files(root: Path, path: str, file: str, *, classes: ClassList) -> Listi
             label = texts.number(text, where=f"{where} line {line}: the label")
             if classes and label >= len(classes):
                 raise DataError(
-                    f"{where} line {line} has label {label}, but there are {len(classes)} classes (0 to "
-                    f"{len(classes) - 1})"
+                    f"{where} line {line} has label {label}, but there are {len(classes)} classes: labels go "
+                    f"from 0 to {len(classes) - 1}"
                 )
             key = below.removeprefix("" if path == "." else f"{path}/")
             key = key[: -len(_suffix(key))]

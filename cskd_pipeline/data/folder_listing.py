@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cskd_pipeline.data.class_list import CLASSES_NAME, some
-from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing, image_kind
+from cskd_pipeline.data.listing import (
+    IMAGE_SUFFIXES,
+    PARQUET_SUFFIX,
+    UNREAD_SUFFIXES,
+    Listing,
+    image_kind,
+    parquet_remedy,
+)
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage.durable import reading
 from cskd_pipeline.storage.names import native, utf8
@@ -69,6 +76,7 @@ def list_folder(root: Path, path: str, *, classes: tuple[str, ...], partial: boo
             file_id = listing.add_file(file if path == "." else f"{path}/{file}")
             listing.add(key, label=label, file_id=file_id, offset=0, length=length)
         if not file_by_key:
+            _refuse_parquet(folder / native(name), root)
             raise DataError(f"{folder / name} holds no image ({', '.join(IMAGE_SUFFIXES)}); fill or remove it")
     return listing
 
@@ -142,8 +150,14 @@ def holds_images(folder: Path) -> bool:
     return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in _entries(folder))
 
 
+def _refuse_parquet(folder: Path, place: Path) -> None:
+    if any(folder.rglob(f"*{PARQUET_SUFFIX}")):
+        raise DataError(f"{folder} holds no image file: {parquet_remedy(str(place))}")
+
+
 def _compare_classes(folder: Path, *, found: tuple[str, ...], expected: tuple[str, ...], partial: bool) -> None:
     if not found:
+        _refuse_parquet(folder, folder)
         flat = ""
         if holds_images(folder):
             flat = (

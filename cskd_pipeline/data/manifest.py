@@ -120,7 +120,7 @@ class Manifest(Record):
         """What the classes may be called in labels; empty where `classes` is."""
         others = self.other_names or ((),) * len(self.classes)
         rows = tuple((name, *other) for name, other in zip(self.classes, others, strict=True))
-        return ClassList(rows, f"manifest {self.name}")
+        return ClassList(rows, f"the classes of {self.name}")
 
     def with_classes(self, listed: ClassList, *, partial: bool = False) -> Self:
         """The same data set, its classes those of a list."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from cskd_pipeline.data.class_list import CLASSES_NAME, ClassList
 from cskd_pipeline.data.file_list import LIST_SUFFIXES, list_beside
 from cskd_pipeline.data.folder_listing import class_folders, holds_images
+from cskd_pipeline.data.listing import PARQUET_SUFFIX, parquet_remedy
 from cskd_pipeline.data.manifest import Manifest, Split, load_manifest, manifest_names, read_manifest
 from cskd_pipeline.data.shards import SPLIT_FIELD, find_shards, has_shards, is_pattern, root_and_pattern
 from cskd_pipeline.errors import DataError, UsageError, nearest
@@ -66,10 +67,10 @@ class DataSource:
 
     def called(self, name: str) -> str:
         """What the data set calls the split that goes by this name, or by another word for it."""
-        have = [word for word in self.splits if word != name and _split_called(word) == _split_called(name)]
-        if name in self.splits or not _split_called(name) or (len(have) != 1 and not self.unsplit):
+        have = [word for word in self.splits if word != name and split_called(word) == split_called(name)]
+        if name in self.splits or not split_called(name) or (len(have) != 1 and not self.unsplit):
             return name
-        return str(_split_called(name)) if self.unsplit else have[0]
+        return str(split_called(name)) if self.unsplit else have[0]
 
     def split(self, name: str) -> Split:
         """The split of this name, or of another word for it.
@@ -91,7 +92,7 @@ class DataSource:
 
 def evaluation_split(source: DataSource) -> str | None:
     """The split to evaluate on: "val", else "test", by any of their words, else None."""
-    return next((name for split in ("val", "test") for name in source.splits if _split_called(name) == split), None)
+    return next((name for split in ("val", "test") for name in source.splits if split_called(name) == split), None)
 
 
 def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> DataSource:
@@ -115,6 +116,8 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
         manifest = load_manifest(text)
         return DataSource(manifest, _root_of(manifest, root))
     path = Path(native(text)).expanduser()
+    if path.suffix == PARQUET_SUFFIX:
+        raise UsageError(parquet_remedy(text if is_address(text) else f"'{text}'"))
     if path.suffix in (".yaml", ".yml") and not path.is_dir():
         if is_address(text):
             raise UsageError(f"{text!r}: manifests are read from a disk; copy it there (its root may be an address)")
@@ -220,7 +223,11 @@ def _describe(root: Storage) -> DataSource:
         return dataclasses.replace(source, left_out=tuple(entry for entry in entries if entry not in taken))
     classes = () if local is None else class_folders(local)
     tars = any(entry.endswith(".tar") for entry in entries)
-    if tars and (local is None or not any(holds_images(local / native(entry)) for entry in classes)):
+    parquet = any(entry.endswith(PARQUET_SUFFIX) for entry in entries)
+    images = (tars or parquet) and local is not None and any(holds_images(local / native(entry)) for entry in classes)
+    if parquet and not tars and not images:
+        raise UsageError(parquet_remedy(where))
+    if tars and not images:
         raise UsageError(
             f"{where} holds tar files, but none is called <split>-*.tar with split {', '.join(SPLIT_WORDS)}; "
             f"name them by a pattern such as '{where}/*.tar'"
@@ -241,11 +248,12 @@ def _split_in(root: Path, folder: str, words: tuple[str, ...]) -> Split:
 
 def _describe_list(file: Path) -> DataSource:
     """The data set of a list: its split is the one that it is called by, else whichever is asked for."""
-    split = _split_called(file.stem)
+    split = split_called(file.stem)
     folder = file.stem if (file.parent / file.stem).is_dir() else "."
     spec = Split("list", utf8(folder), list=utf8(file.name))
-    manifest = Manifest(shown(utf8(file.stem)), splits={split or "train": spec})
-    return dataclasses.replace(_with_classes(manifest, FolderStorage(file.parent)), unsplit=split is None)
+    root = FolderStorage(file.parent)
+    manifest = Manifest(_name_of(root), splits={split or "train": spec})
+    return dataclasses.replace(_with_classes(manifest, root), unsplit=split is None)
 
 
 def _with_classes(manifest: Manifest, root: Storage, *, found: bool = False) -> DataSource:
@@ -307,14 +315,15 @@ def _describe_pattern(text: str) -> DataSource:
     return DataSource(Manifest(_name_of(root), splits=found), root)
 
 
-def _split_called(word: str) -> str | None:
+def split_called(word: str) -> str | None:
+    """The split that a word stands for; None for any other word."""
     return _SPLIT_OF.get(word.lower())
 
 
 def _split_folders(folder: Path) -> dict[str, str]:
     """The folders that are called by a word for a split; none where they are classes among others."""
     inside = class_folders(folder)
-    words = [name for name in inside if _split_called(name)]
+    words = [name for name in inside if split_called(name)]
     if len(words) < len(inside) and not any(class_folders(folder / word) for word in words):
         return {}
     return _by_split(str(folder), {word: word for word in words})
@@ -324,7 +333,7 @@ def _shard_splits(where: str, names: Iterable[str]) -> dict[str, Split]:
     """The splits that the tars among the files of a folder are named for."""
     patterns = {}
     for name in names:
-        if (match := _SHARD.fullmatch(name)) and _split_called(match[1]) and (match[2] or not match[3]):
+        if (match := _SHARD.fullmatch(name)) and split_called(match[1]) and (match[2] or not match[3]):
             patterns[f"{match[1]}{match[2]}*.tar" if match[2] else name] = match[1]
     return {split: Split("tar", pattern) for split, pattern in _by_split(where, patterns).items()}
 
@@ -333,7 +342,7 @@ def _by_split(where: str, words: Mapping[str, str]) -> dict[str, str]:
     """From split to the one name whose word stands for it."""
     found = {}
     for split in SPLIT_WORDS:
-        names = [name for name, word in words.items() if _split_called(word) == split]
+        names = [name for name, word in words.items() if split_called(word) == split]
         if len(names) > 1:
             raise UsageError(
                 f"{where} holds {' and '.join(names)}, which both stand for the split {split}; name one of them by a "

@@ -105,9 +105,9 @@ def require_same_classes(trained: tuple[str, ...], index: SampleIndex, *, known_
     if not differing:
         return
     label = differing[0]
-    same = "in another order" if sorted(trained) == sorted(index.classes) else "by name"
+    how = "in order" if set(trained) <= {form for each in forms for form in each} else "by name"
     raise MismatchError(
-        f"{len(differing)} of {len(trained)} classes are not those of {known_by} {same}: label {label} is "
+        f"{len(differing)} of {len(trained)} classes are not those of {known_by} {how}: label {label} is "
         f"{trained[label]!r} there and {index.classes[label]!r} in {index.name} {index.split}; a classes.txt beside "
         "the data sets their order, and further names of each, separated by tabs"
     )
@@ -119,7 +119,9 @@ def other_classes(digest: str, index: SampleIndex) -> str:
 
     known = known_classes(digest) if digest != index.digest else None
     pairs = enumerate(zip(known or (), index.classes, strict=False))
-    return next((f"; label {label} was {old!r} then and is {new!r} here" for label, (old, new) in pairs if old != new), "")
+    return next(
+        (f"; label {label} was {old!r} then and is {new!r} here" for label, (old, new) in pairs if old != new), ""
+    )
 
 
 def evaluation_set(
