@@ -26,6 +26,9 @@ _LABEL_COLUMNS += ["category", "category_id", "class_name", "label_name", "wnid"
 """Words of a heading, in any case; the first that occurs counts."""
 
 _BLANKS = re.compile(r"(.+?\.(?:jpe?g|png|webp))\s+(\S.*)", re.IGNORECASE)
+_ODD = re.compile(r"^/|//|(^|/)\.")
+"""In a name that may not be the shortest of its file."""
+
 _ENDINGS = ("", *IMAGE_SUFFIXES, ".JPEG", ".JPG", ".PNG", ".WEBP")
 
 
@@ -205,8 +208,10 @@ def _suffix(name: str) -> str:
 
 def _below(root: Path, base: Path, name: str, *, where: str) -> str:
     """A file's name relative to the root."""
-    path = os.path.normpath(os.path.join(utf8(base), name))  # noqa: PTH118
-    top = os.path.normpath(utf8(root))
+    top, folder = utf8(root), utf8(base)
+    if not _ODD.search(name) and ".." not in folder and f"{folder}/".startswith(f"{top}/"):
+        return f"{folder}/{name}"[len(top) + 1 :]
+    top, path = os.path.normpath(top), os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
     if not path.startswith(f"{top}/"):
         raise DataError(f"{where} names {name!r}, which does not lie below {root}; name a folder above it as the root")
     return path[len(top) + 1 :]
