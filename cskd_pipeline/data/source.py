@@ -159,7 +159,7 @@ def local_folder(root: Storage) -> Path:
         return root.root
     raise UsageError(
         f"{root.address}: images in class folders are not read from object storage, only tar shards; pack them "
-        "(cskd-pipeline index --pack), upload the tars and give their address (--data s3://bucket/path)"
+        "(cskd-pipeline pack), upload the tars and give their address (--data s3://bucket/path)"
     )
 
 
