@@ -114,7 +114,7 @@ def resolve_data(text: str, *, root: str | os.PathLike[str] | None = None) -> Da
     known = manifest_names()
     if text in known:
         manifest = load_manifest(text)
-        return DataSource(manifest, _root_of(manifest, root))
+        return _with_classes(manifest, _root_of(manifest, root))
     path = Path(native(text)).expanduser()
     if path.suffix == PARQUET_SUFFIX:
         raise UsageError(parquet_remedy(text if is_address(text) else f"'{text}'"))
@@ -215,9 +215,9 @@ def _describe(root: Storage) -> DataSource:
         rest = tuple(entry for entry in entries if not any(fnmatchcase(entry, pattern) for pattern in used))
         return DataSource(Manifest(name, splits=shards), root, left_out=rest)
     if local is not None and folders:
-        splits = {split: _split_in(local, word, SPLIT_WORDS[split]) for split, word in folders.items()}
+        splits = {split: Split("folder", word) for split, word in folders.items()}
         source = _with_classes(Manifest(name, splits=splits), root, found=True)
-        taken = {*folders.values(), *(spec.list for spec in splits.values())}
+        taken = {*folders.values(), *(spec.list for spec in source.manifest.splits.values())}
         if source.manifest.classes and not source.unordered:
             taken.add(CLASSES_NAME)
         return dataclasses.replace(source, left_out=tuple(entry for entry in entries if entry not in taken))
@@ -240,12 +240,6 @@ def _describe(root: Storage) -> DataSource:
     return _with_classes(Manifest(name, splits={"train": Split("folder", ".")}), root, found=True)
 
 
-def _split_in(root: Path, folder: str, words: tuple[str, ...]) -> Split:
-    """The split in a folder: class folders, or images in one folder and a list of them."""
-    listed = list_beside(root, folder, words)
-    return Split("folder", folder) if listed is None else Split("list", listed[0], list=listed[1])
-
-
 def _describe_list(file: Path) -> DataSource:
     """The data set of a list: its split is the one that it is called by, else whichever is asked for."""
     split = split_called(file.stem)
@@ -257,32 +251,46 @@ def _describe_list(file: Path) -> DataSource:
 
 
 def _with_classes(manifest: Manifest, root: Storage, *, found: bool = False) -> DataSource:
-    """The data set with what its class folders and class lists say of its classes, unless the manifest says it.
+    """The data set with what lists beside its images say, and its class folders, unless the manifest says it.
 
-    A `classes.txt` in the root or in a split's folder orders class folders; else their names do, as text. With `found`,
+    A split's folder that holds images and no class folders is one of listed files, if there is a list of them. A
+    `classes.txt` in the root or in a split's folder orders class folders; else their names do, as text. With `found`,
     or where a split is a list, the classes are the folders of the first split that has any.
 
     Raises:
-        DataError: two class lists differ, or one does not fit the folders.
+        DataError: there are two lists of a split's images, or two class lists differ, or one does not fit the folders.
     """
-    specs = [spec for spec in manifest.splits.values() if spec.source in ("folder", "list")]
-    if not specs or not isinstance(root, FolderStorage):
+    if not isinstance(root, FolderStorage):
         return DataSource(manifest, root)
-    splits = [root.root / native(spec.path) for spec in specs if spec.source == "folder"]
-    folders = next((inside for split in splits if split.is_dir() and (inside := class_folders(split))), ())
+    splits = {name: _listed(root.root, name, spec) for name, spec in manifest.splits.items()}
+    if splits != manifest.splits:
+        manifest = dataclasses.replace(manifest, splits=splits)
+    specs = [spec for spec in splits.values() if spec.source in ("folder", "list")]
+    if not specs:
+        return DataSource(manifest, root)
+    places = [root.root / native(spec.path) for spec in specs if spec.source == "folder"]
+    folders = next((inside for place in places if place.is_dir() and (inside := class_folders(place))), ())
     if manifest.classes:
         if set(folders) <= set(manifest.classes):
             return DataSource(manifest, root)
         if set(folders) <= manifest.class_list.spellings:  # another column of the manifest's class list
             manifest = manifest.with_classes(manifest.class_list.of_folders(folders), partial=bool(manifest.partial))
         return DataSource(manifest, root)
-    listed = _class_list(root.root, splits)
+    listed = _class_list(root.root, places)
     if listed is not None:
         listed = listed.of_folders(folders) if folders else listed
         return DataSource(manifest.with_classes(listed, partial=bool(folders)), root)
     if found or any(spec.source == "list" for spec in specs):
         manifest = dataclasses.replace(manifest, classes=folders)
     return DataSource(manifest, root, unordered=bool(folders))
+
+
+def _listed(root: Path, name: str, spec: Split) -> Split:
+    """A split of class folders; or of listed files, where its images lie in one folder and there is a list of them."""
+    if spec.source != "folder" or spec.path == "." or not (root / native(spec.path)).is_dir():
+        return spec
+    listed = list_beside(root, spec.path, SPLIT_WORDS.get(split_called(name) or "", (name,)))
+    return spec if listed is None else dataclasses.replace(spec, source="list", path=listed[0], list=listed[1])
 
 
 def _class_list(root: Path, folders: Iterable[Path]) -> ClassList | None:
@@ -324,7 +332,10 @@ def _split_folders(folder: Path) -> dict[str, str]:
     """The folders that are called by a word for a split; none where they are classes among others."""
     inside = class_folders(folder)
     words = [name for name in inside if split_called(name)]
-    if len(words) < len(inside) and not any(class_folders(folder / word) for word in words):
+    if len(words) < len(inside) and not any(
+        class_folders(folder / native(word)) or list_beside(folder, word, SPLIT_WORDS[str(split_called(word))])
+        for word in words
+    ):
         return {}
     return _by_split(str(folder), {word: word for word in words})
 

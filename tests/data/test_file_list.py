@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from cskd_pipeline.data import data_source, find_split, open_split, pack, resolve_data
+from cskd_pipeline.data import data_source, find_split, open_split, pack, read_manifest, resolve_data
 from cskd_pipeline.errors import DataError, UsageError
 
 CLASSES = ("n01", "n02")
@@ -116,6 +116,33 @@ def test_a_listed_split_is_found_again_packed_and_seen_to_change(flat, tmp_path)
 def test_images_that_are_not_listed_are_named(flat):
     (flat / "val.txt").write_text("val_1.JPEG 1\nval_3.JPEG 0\n")
     assert open_split(str(flat), "val").left_out == "2 (val/val_0.JPEG, val/val_2.JPEG)"
+
+
+def test_a_known_set_may_have_a_flat_split_too(flat, monkeypatch):
+    known = flat.parent / "known.yaml"
+    known.write_text(
+        "name: known\nclasses: [n01, n02]\n"
+        "splits: {train: {source: folder, path: train}, val: {source: folder, path: val, count: 4}}"
+    )
+    monkeypatch.setattr("cskd_pipeline.data.source.manifest_names", lambda: ["known"])
+    monkeypatch.setattr("cskd_pipeline.data.source.load_manifest", lambda name: read_manifest(known)[0])
+    with pytest.raises(DataError, match=r"put a list beside it, val\.txt"):
+        open_split("known", "val", root=flat)
+    (flat / "val.txt").write_text("".join(f"val_{n}.JPEG n0{1 + n % 2}\n" for n in range(4)))
+    assert labels(open_split("known", "val", root=flat)) == EXPECTED
+    (flat / "val.txt").write_text("".join(f"val_{n}.JPEG n0{1 + n % 2}\n" for n in range(3)))
+    with pytest.raises(DataError, match="holds 3 images, the manifest says 4"):
+        open_split("known", "val", root=flat)
+
+
+def test_flat_splits_beside_other_folders_are_no_classes(flat):
+    shutil.rmtree(flat / "train")
+    (flat / "photos").mkdir()
+    (flat / "photos" / "x.JPEG").write_bytes((flat / "val" / "val_0.JPEG").read_bytes())
+    (flat / "val.txt").write_text("".join(f"val_{n}.JPEG {n % 2}\n" for n in range(4)))
+    source = resolve_data(str(flat))
+    assert (source.splits, source.left_out) == (("val",), ("photos",))
+    assert labels(open_split(source, "val")) == EXPECTED
 
 
 def test_a_readme_is_no_list_where_there_is_one(flat):
