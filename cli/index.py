@@ -41,7 +41,7 @@ def index(request: IndexRequest, as_json: bool) -> None:
     click.echo(f"{built.name} {built.split}: {len(built):,} images, {len(built.classes)} classes")
     click.echo(f"images per class: {counts.min()} to {counts.max()}")
     if built.left_out:
-        click.echo(f"left out, being no images: {built.left_out}")
+        click.echo(f"left out: {built.left_out}")
     click.echo(f"digest: {built.digest}")
     click.echo(f"index: {facts['folder']}")
     if request.pack is not None:

@@ -22,6 +22,7 @@ from .export import export
 from .export_labels import export_labels
 from .index import index
 from .inspect import inspect
+from .pack import pack
 from .precompute import precompute
 from .repair import repair
 from .standard_streams import OutputError, settle_standard_streams
@@ -122,6 +123,7 @@ for command in (
     evaluate,
     export,
     index,
+    pack,
     status,
     inspect,
     verify,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.runs.index import IndexRequest, index
     from cskd_pipeline.runs.inspect import inspect, status
     from cskd_pipeline.runs.open import Labels, open
+    from cskd_pipeline.runs.pack import PackRequest, pack
     from cskd_pipeline.runs.precompute import PrecomputeRequest, precompute
     from cskd_pipeline.runs.repair import RepairRequest, repair
     from cskd_pipeline.runs.train import TrainRequest, train
@@ -46,6 +47,7 @@ __all__ = [
     "ExportLabelsRequest",
     "IndexRequest",
     "Labels",
+    "PackRequest",
     "PrecomputeRequest",
     "Progress",
     "RepairRequest",
@@ -59,6 +61,7 @@ __all__ = [
     "inspect",
     "objective",
     "open",
+    "pack",
     "precompute",
     "repair",
     "status",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cskd_pipeline.data.cache import cache_folder
 from cskd_pipeline.data.decode import HEADER_BYTES, bombs_are_errors, decode_rgb, image_size
+from cskd_pipeline.data.file_list import list_files
 from cskd_pipeline.data.fingerprint import fingerprint
 from cskd_pipeline.data.folder_listing import list_folder
 from cskd_pipeline.data.images import REQUESTS, ImageReader, image_reader
@@ -28,7 +29,7 @@ from cskd_pipeline.data.sample_index import (
     write_index,
 )
 from cskd_pipeline.data.shapes import TRAIN_IMAGES, VAL_IMAGES, write_shapes
-from cskd_pipeline.data.shards import class_names, find_shards
+from cskd_pipeline.data.shards import class_list, find_shards
 from cskd_pipeline.data.source import DataSource, local_folder
 from cskd_pipeline.data.tar_listing import list_tars
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
@@ -72,7 +73,7 @@ def build_index(
     """
     if out is not None and out.exists() and not (out / HEADER_NAME).is_file() and any(out.iterdir()):
         raise UsageError(f"{out} exists and is no index; name another folder or remove it")
-    source = on_disk(source)
+    source, split = on_disk(source), source.called(split)
     spec = source.split(split)
     stamp = fingerprint(source.root, spec)  # before listing: a change during the build shows at the next opening
     folder = out if out is not None else index_folder(source, split, stamp=stamp)
@@ -109,6 +110,7 @@ def build_index(
         "source": spec.source,
         "root": source.root.address,
         "path": spec.path,
+        "list": spec.list,
         "fingerprint": stamp,
         "classes": list(listing.classes),
         "left_out": _summary([*source.left_out, *listing.left_out]),
@@ -142,11 +144,14 @@ def index_folder(source: DataSource, split: str, *, stamp: str) -> Path:
 
 
 def _list(source: DataSource, spec: Split, *, workers: int, progress: Progress | None) -> Listing:
-    root, classes = source.root, source.manifest.classes
+    root, manifest = source.root, source.manifest
+    classes = manifest.class_list
     if spec.source == "folder":
-        return list_folder(local_folder(root), spec.path, classes=classes)
+        return list_folder(local_folder(root), spec.path, classes=manifest.classes, partial=bool(manifest.partial))
+    if spec.list is not None:
+        return list_files(local_folder(root), spec.path, spec.list, classes=classes)
     shards = find_shards(root, spec.path)
-    classes = classes or class_names(root, shards[0])
+    classes = classes or class_list(root, shards[0])
     if isinstance(root, FolderStorage):
         return list_tars(root, shards, classes=classes)
     # One pass over what takes long to come, many shards at a time.

@@ -16,7 +16,7 @@ from cskd_pipeline.storage.names import native, utf8
 
 
 def fingerprint(root: Storage, split: Split) -> str:
-    """Sixteen hex digits over name, size and modification time of every shard, or of every folder of images.
+    """Sixteen hex digits over name, size and modification time of every shard, of every folder of images, or of a list.
 
     Shards in object storage count by their e-tags. A folder's time changes with every file added, removed or renamed in
     it. A million image files are not looked at one by one: one that was overwritten in place shows when it is read, by
@@ -25,6 +25,13 @@ def fingerprint(root: Storage, split: Split) -> str:
     Raises:
         UsageError, DataError, RetryError: the shards or the folder are missing or cannot be looked at.
     """
+    if split.list is not None:
+        file = local_folder(root) / native(split.list)
+        if not file.is_file():
+            raise DataError(f"the list {file} does not exist; a split's list is named relative to the root")
+        with reading(file):
+            found = file.stat()
+        return digest_json([[split.list, found.st_size, found.st_mtime_ns]])
     if split.source != "folder":
         files = find_shards(root, split.path)
         names = class_list_beside(root, files[0])

@@ -8,7 +8,15 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing, image_kind
+from cskd_pipeline.data.class_list import CLASSES_NAME, some
+from cskd_pipeline.data.listing import (
+    IMAGE_SUFFIXES,
+    PARQUET_SUFFIX,
+    UNREAD_SUFFIXES,
+    Listing,
+    image_kind,
+    parquet_remedy,
+)
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage.durable import reading
 from cskd_pipeline.storage.names import native, utf8
@@ -28,13 +36,14 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(_name(entry) for entry in _entries(folder) if not _is_systems(entry) and entry.is_dir())
 
 
-def list_folder(root: Path, path: str, *, classes: tuple[str, ...]) -> Listing:
+def list_folder(root: Path, path: str, *, classes: tuple[str, ...], partial: bool = False) -> Listing:
     """The images below `root / path`, by class folder.
 
     Args:
         root: the data set's root.
         path: the split's folder, relative to it.
         classes: the class folders that must be there, in label order; empty: whichever are, sorted.
+        partial: some of these may be missing.
 
     Raises:
         DataError: the folder, or a class folder, is missing, unknown or empty; two files share a key; or something
@@ -44,14 +53,18 @@ def list_folder(root: Path, path: str, *, classes: tuple[str, ...]) -> Listing:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected one with a folder for every class in it")
     found = class_folders(folder)
-    _compare_classes(folder, found=found, expected=classes or found)
+    _compare_classes(folder, found=found, expected=classes or found, partial=partial)
     listing = Listing(classes or found)
     for entry in _entries(folder):
         if _is_systems(entry) or not entry.is_dir():
             if not _is_systems(entry) and _is_image(entry):
                 raise DataError(f"{entry.path} is an image of no class; move it into a class folder, or remove it")
-            listing.left_out.append(_name(entry))
+            if not (partial and entry.name == CLASSES_NAME):
+                listing.left_out.append(_name(entry))
+    there = set(found)
     for label, name in enumerate(listing.classes):
+        if name not in there:
+            continue
         file_by_key: dict[str, str] = {}
         for file, length in _images(folder / native(name), f"{name}/", listing.left_out):
             key = file[: -len(Path(file).suffix)]
@@ -63,6 +76,7 @@ def list_folder(root: Path, path: str, *, classes: tuple[str, ...]) -> Listing:
             file_id = listing.add_file(file if path == "." else f"{path}/{file}")
             listing.add(key, label=label, file_id=file_id, offset=0, length=length)
         if not file_by_key:
+            _refuse_parquet(folder / native(name), root)
             raise DataError(f"{folder / name} holds no image ({', '.join(IMAGE_SUFFIXES)}); fill or remove it")
     return listing
 
@@ -136,9 +150,21 @@ def holds_images(folder: Path) -> bool:
     return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in _entries(folder))
 
 
-def _compare_classes(folder: Path, *, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
+def _refuse_parquet(folder: Path, place: Path) -> None:
+    if any(folder.rglob(f"*{PARQUET_SUFFIX}")):
+        raise DataError(f"{folder} holds no image file: {parquet_remedy(str(place))}")
+
+
+def _compare_classes(folder: Path, *, found: tuple[str, ...], expected: tuple[str, ...], partial: bool) -> None:
     if not found:
-        raise DataError(f"{folder} holds no class folder; expected {_some(expected) or 'one folder a class'}")
+        _refuse_parquet(folder, folder)
+        flat = ""
+        if holds_images(folder):
+            flat = (
+                f"; for images that lie in it directly, put a list beside it, {folder.name}.txt, with a line FILE "
+                "LABEL for each"
+            )
+        raise DataError(f"{folder} holds no class folder; expected {some(expected) or 'one folder a class'}{flat}")
     missing = sorted(set(expected) - set(found))
     unknown = sorted(set(found) - set(expected))
     twins = {unicodedata.normalize("NFC", name) for name in missing} & {
@@ -147,19 +173,15 @@ def _compare_classes(folder: Path, *, found: tuple[str, ...], expected: tuple[st
     if twins:
         raise DataError(
             f"{folder} holds class folders whose names are composed of other Unicode characters than expected: "
-            f"{_some(sorted(twins))}; rename them (copies by way of macOS do this)"
+            f"{some(sorted(twins))}; rename them (copies by way of macOS do this)"
         )
-    if missing:
+    if missing and not partial:
         raise DataError(
-            f"{folder} lacks {len(missing)} of {len(expected)} class folders: {_some(missing)}; "
+            f"{folder} lacks {len(missing)} of {len(expected)} class folders: {some(missing)}; "
             "the copy is incomplete, or it is another data set"
         )
     if unknown:
         raise DataError(
-            f"{folder} holds {len(unknown)} folders that are no class: {_some(unknown)}; "
+            f"{folder} holds {len(unknown)} folders that are no class: {some(unknown)}; "
             "remove them, or describe the set in a manifest of your own"
         )
-
-
-def _some(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

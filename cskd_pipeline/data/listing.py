@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from cskd_pipeline.data.images import Span
+from cskd_pipeline.storage import is_address
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PARQUET_SUFFIX = ".parquet"
 
 # Images that are not read, or not by that name: silently leaving them out would make another data set of it.
 _UNREAD = """apng arw avif bmp cr2 dds dib dng exr gif heic heif ico j2k jfif jfi jif jp2 jpe jpx jxl nef pbm pcx pgm
@@ -32,6 +34,15 @@ def image_kind(start: bytes) -> str:
     if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1"):
         return ".avif" if start[8:10] == b"av" else ".heic"
     return next((suffix for beginning, suffix in _BEGINNINGS.items() if start.startswith(beginning)), "")
+
+
+def parquet_remedy(place: str) -> str:
+    """What to do about parquet files, which lie at `place`."""
+    download = "download them and " if is_address(place) else ""
+    return (
+        f"images in parquet files cannot be read one by one; {download}copy them to tar shards, once: cskd-pipeline "
+        f"pack --data {place} --out FOLDER"
+    )
 
 
 @dataclasses.dataclass(slots=True)

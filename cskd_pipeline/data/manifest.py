@@ -1,23 +1,22 @@
-"""What a data set is: its classes, its splits, and how many images each should hold; read from YAML and class lists."""
+"""What a data set is: its classes, its splits, and how many images each should hold; read from YAML."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-import re
-from collections import Counter
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Self
 
+from cskd_pipeline.data.class_list import ClassList
 from cskd_pipeline.errors import DataError, UsageError, nearest
-from cskd_pipeline.record import Record
+from cskd_pipeline.record import Record, later, require_flag
 from cskd_pipeline.storage.names import native
 
 _PACKAGE = "cskd_pipeline_data_manifests"
 
-SOURCES = ("folder", "tar", "generated")
+SOURCES = ("folder", "tar", "list", "generated")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,22 +24,25 @@ class Split(Record):
     """Where one split of a data set lies, and what it must amount to.
 
     Attributes:
-        source: "folder" (class folders of images), "tar" (WebDataset shards) or "generated" (drawn).
-        path: relative to the data set's root: the folder of class folders, or the pattern of the shards
-            (glob and braces). Unused where the images are generated.
+        source: "folder" (class folders of images), "tar" (WebDataset shards), "list" (files that a list names) or
+            "generated" (drawn).
+        path: relative to the data set's root: the folder of class folders or of listed files, or the pattern of the
+            shards (glob and braces). Unused where the images are generated.
         count: the number of images, or None where it is not known beforehand.
         index_digest: the digest that the split's index must have, or None where any will do.
+        list: the file that lists images and labels, relative to the root; for the source "list" alone.
     """
 
     source: str
     path: str = "."
     count: int | None = None
     index_digest: str | None = None
+    list: str | None = later()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise UsageError(
-                f"a split's source is {self.source!r}{nearest(str(self.source), list(SOURCES))}; "
+                f"a split's source is {self.source!r}{nearest(str(self.source), [*SOURCES])}; "
                 f"known: {', '.join(SOURCES)}"
             )
         if not isinstance(self.path, str):
@@ -49,6 +51,10 @@ class Split(Record):
             raise UsageError(f"a split's count must be a whole number of at least 1, found {self.count!r}")
         if self.index_digest is not None and not isinstance(self.index_digest, str):
             raise UsageError(f"a split's index_digest must be text (quote it), found {self.index_digest!r}")
+        if self.source == "list" and (not isinstance(self.list, str) or not self.list):
+            raise UsageError(f"a split whose source is a list names it, such as `list: val.txt`; found {self.list!r}")
+        if self.source != "list" and self.list is not None:
+            raise UsageError(f"a split has a list ({self.list!r}) and source {self.source!r}; write `source: list`")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Manifest(Record):
         splits: from split name ("train", "val", "test") to `Split`.
         homepage: where the data set comes from.
         notes: how to get it and lay it out.
+        other_names: what else each class may be called in labels, by label; None for nothing.
+        partial: True where class folders may be missing; their classes have no image in that split.
     """
 
     name: str
@@ -70,6 +78,8 @@ class Manifest(Record):
     splits: Mapping[str, Split] = dataclasses.field(default_factory=dict)
     homepage: str = ""
     notes: str = ""
+    other_names: tuple[tuple[str, ...], ...] | None = later()
+    partial: bool | None = later()
 
     def __post_init__(self) -> None:
         for field in ("name", "description", "homepage", "notes"):
@@ -90,6 +100,40 @@ class Manifest(Record):
             if entry in seen:
                 raise UsageError(f"manifest {self.name!r} lists class {entry!r} twice")
             seen.add(entry)
+        names = self.other_names
+        if names is not None:
+            if not isinstance(names, tuple) or not all(
+                isinstance(row, tuple) and all(isinstance(entry, str) for entry in row) for row in names
+            ):
+                raise UsageError(
+                    f"other_names of manifest {self.name!r} must be a list of lists of text, found {names!r}"
+                )
+            if len(names) != len(self.classes):
+                raise UsageError(
+                    f"manifest {self.name!r} has other_names of {len(names)} classes and names of {len(self.classes)}"
+                )
+        if self.partial is not None:
+            require_flag(f"partial of manifest {self.name!r}", self.partial)
+
+    @property
+    def class_list(self) -> ClassList:
+        """What the classes may be called in labels; empty where `classes` is."""
+        others = self.other_names or ((),) * len(self.classes)
+        rows = tuple((name, *other) for name, other in zip(self.classes, others, strict=True))
+        return ClassList(rows, f"the classes of {self.name}")
+
+    def with_classes(self, listed: ClassList, *, partial: bool = False) -> Self:
+        """The same data set, its classes those of a list."""
+        others = tuple(row[1:] for row in listed.rows)
+        return dataclasses.replace(
+            self, classes=listed.names, other_names=others if any(others) else None, partial=partial or None
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        # Called by name: the zero-argument form of super() needs the class that `slots=True` has replaced.
+        plain = super(Manifest, self).to_json()
+        return {**plain, "splits": {name: split.to_json() for name, split in self.splits.items()}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -149,52 +193,13 @@ def read_manifest(file: Path | Traversable) -> tuple[Manifest, str | None]:
             raise UsageError(f"{file} gives both classes and classes_file; keep one")
         folder = file.parent if isinstance(file, Path) else importlib.resources.files(_PACKAGE)
         try:
-            names = (folder / native(str(classes_file))).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            listed = ClassList.parse((folder / native(str(classes_file))).read_bytes(), where=str(classes_file))
+        except (OSError, DataError) as error:
             raise UsageError(f"{file}: classes_file {classes_file!r} cannot be read: {error}") from error
-        fields["classes"] = list(parse_class_list(names))
+        fields["classes"] = [*listed.names]
+        if any(len(row) > 1 for row in listed.rows):
+            fields.setdefault("other_names", [[*row[1:]] for row in listed.rows])
     try:
         return Manifest.from_json(fields), root
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
-
-
-def parse_class_list(text: str) -> tuple[str, ...]:
-    """The class names of a class list, whose line N (from 0) names class N in its first tab-separated field.
-
-    Empty lines at the end are ignored.
-
-    Where a name occurs again (ImageNet has two kinds of "crane") the second field tells its bearers apart:
-    "crane (n02012849)"; without one, the label does.
-    """
-    rows = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text.rstrip())]
-    times = Counter(row[0].strip() for row in rows)
-    names = []
-    for label, row in enumerate(rows):
-        name = row[0].strip()
-        if times[name] > 1:
-            name = f"{name} ({row[1].strip() if len(row) > 1 else label})"
-        names.append(name)
-    return tuple(names)
-
-
-def class_list(content: bytes, *, where: str) -> tuple[str, ...]:
-    """The class names in the content of a class list that is called `where`.
-
-    Raises:
-        DataError: it is no text, a line is empty, or two lines are equal in both fields.
-    """
-    try:
-        names = parse_class_list(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"class list {where} cannot be read: {error}") from error
-    if names == ("",):
-        raise DataError(f"class list {where} is empty; line N (from 0) names class N")
-    lines: dict[str, int] = {}
-    for number, name in enumerate(names, start=1):
-        if not name or name.startswith(" ("):
-            raise DataError(f"{where} line {number} names no class; line N (from 0) names class N")
-        if name in lines:
-            raise DataError(f"{where} names {name!r} on lines {lines[name]} and {number}; class names must differ")
-        lines[name] = number
-    return names

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from cskd_pipeline.data.build import Progress, build_index, index_folder, on_disk
 from cskd_pipeline.data.cache import cache_path
+from cskd_pipeline.data.class_list import CLASSES_NAME, some
 from cskd_pipeline.data.fingerprint import fingerprint
 from cskd_pipeline.data.manifest import Manifest, Split, manifest_names
 from cskd_pipeline.data.sample_index import HEADER_NAME, SampleIndex, read_header
@@ -46,6 +48,7 @@ def open_split(
             raise UsageError(f"{data} is the index of split {index.split!r}, not of {split!r}; name the other index")
         return index
     source = on_disk(resolve_data(data, root=root) if isinstance(data, str) else data)
+    split = source.called(split)
     stamp = fingerprint(source.root, source.split(split))
     folder = index_folder(source, split, stamp=stamp)
     if folder.exists():
@@ -63,7 +66,7 @@ def open_index(folder: Path) -> SampleIndex:
         DataError: it is missing or damaged, or the data files were changed since it was built.
     """
     index = SampleIndex.open(folder)
-    if fingerprint(index.root, Split(index.layout, index.pattern)) != index.fingerprint:
+    if fingerprint(index.root, Split(index.layout, index.pattern, list=index.list)) != index.fingerprint:
         where = index.root.address
         raise DataError(f"index {folder} is older than the data in {where}, which has changed since; build it again")
     return index
@@ -84,6 +87,44 @@ def data_source(index: SampleIndex) -> DataSource:
     if manifest is None:
         return resolve_data(index.root.address)
     return DataSource(Manifest.from_json(manifest), index.root)
+
+
+def remarks(source: DataSource, index: SampleIndex) -> list[str]:
+    """What whoever opens a split should know about its classes, a line each: how they are ordered, where timm's reader
+    orders them otherwise, and which a class list names that have no folder.
+    """
+    lines = []
+    if source.unordered and index.layout == "folder":
+        natural = sorted(index.classes, key=_natural)
+        label = next(
+            (n for n, (ours, timms) in enumerate(zip(index.classes, natural, strict=True)) if ours != timms), 0
+        )
+        if natural[label] != index.classes[label]:
+            lines.append(
+                f"class order of {index.name}: by name as text, as torchvision has it, so label {label} is "
+                f"{index.classes[label]!r}; timm's reader counts naturally, and has {natural[label]!r} there "
+                "(a teacher that was trained so takes --teacher-classes natural). "
+                f"A {CLASSES_NAME} in {source.root.address} sets another order: its line N (from 0) is the folder of "
+                "label N"
+            )
+    if source.manifest.partial and index.layout == "folder":
+        empty = [index.classes[label] for label in (index.class_counts() == 0).nonzero()[0]]
+        if empty:
+            lines.append(f"{len(empty)} of {len(index.classes)} classes have no folder in {index.split}: {some(empty)}")
+    return lines
+
+
+def _natural(name: str) -> list[str | int]:
+    """The key by which timm's reader of image folders sorts these."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
+
+
+def known_classes(digest: str) -> tuple[str, ...] | None:
+    """The class names of the data with this digest, where it was opened from before; None where it was not."""
+    for folder, _ in _indices_of(digest):
+        with contextlib.suppress(CskdError):
+            return tuple(read_header(folder)["classes"])
+    return None
 
 
 def find_split(

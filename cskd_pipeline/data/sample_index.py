@@ -77,6 +77,7 @@ class SampleIndex:
         self.layout: str = header["source"]
         self.root: Storage = root_at(header["root"])
         self.pattern: str = header["path"]
+        self.list: str | None = header.get("list")
         self.keys: NDArray[np.bytes_] = columns["keys"]
         self.labels: NDArray[np.int64] = columns["labels"]
         self.file_ids: NDArray[np.int64] = columns["file_ids"]
@@ -86,7 +87,7 @@ class SampleIndex:
         self.widths: NDArray[np.int32] = columns["widths"]
         self.files: NDArray[np.bytes_] = columns["files"]
         self._identity = digest_json(header)
-        self._images = image_reader(self.root, whole=self.layout == "folder")
+        self._images = image_reader(self.root, whole=self.layout in ("folder", "list"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:

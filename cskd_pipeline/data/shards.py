@@ -8,14 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
-from cskd_pipeline.data.manifest import class_list
+from cskd_pipeline.data.class_list import CLASSES_NAME, ClassList
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.storage import FolderStorage, Storage, StoredFile, is_address, open_storage, open_stored
 from cskd_pipeline.storage.durable import reading
 from cskd_pipeline.storage.names import native, utf8
 
 SPLIT_FIELD = "{split}"
-CLASSES_NAME = "classes.txt"
 _WILD = "*?["
 _MAGIC = _WILD + "{"
 
@@ -107,17 +106,17 @@ def class_list_beside(root: Storage, shard: StoredFile) -> StoredFile | None:
     return next((file for file in beside if PurePosixPath(file.name).name == CLASSES_NAME), None)
 
 
-def class_names(root: Storage, shard: StoredFile) -> tuple[str, ...]:
-    """The classes that the `classes.txt` beside a shard names; none where there is none.
+def class_list(root: Storage, shard: StoredFile) -> ClassList:
+    """The classes that the `classes.txt` beside a shard lists; none where there is none.
 
     Raises:
         DataError: it is damaged, or names a class twice.
     """
     file = class_list_beside(root, shard)
     if file is None:
-        return ()
+        return ClassList()
     with open_file(root, file) as stream:
-        return class_list(stream.read(), where=root.at(file.name))
+        return ClassList.parse(stream.read(), where=root.at(file.name))
 
 
 def _alternatives(pattern: str) -> list[str]:

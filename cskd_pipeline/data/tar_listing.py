@@ -1,4 +1,4 @@
-"""The samples of WebDataset shards: `KEY.jpg` (or .jpeg, .png, .webp) beside `KEY.cls`, the label in decimal.
+"""The samples of WebDataset shards: `KEY.jpg` (or .jpeg, .png, .webp) beside `KEY.cls`, the label or the class's name.
 
 As in WebDataset, a member's key ends at the first dot of its last path component.
 """
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+from cskd_pipeline.data.class_list import ClassList, LabelTexts, no_label
 from cskd_pipeline.data.decode import HEADER_BYTES, bombs_are_errors, image_size
 from cskd_pipeline.data.listing import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Listing
 from cskd_pipeline.data.shards import open_file
@@ -21,7 +22,8 @@ from cskd_pipeline.storage import Storage, StoredFile
 from cskd_pipeline.storage.durable import reading
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
-_LONGEST_LABEL = 20
+_LONGEST_LABEL = 1024
+"""Bytes."""
 
 _LIKELY_CLASSES = 1 << 16
 """Without a class list, a label from here on must be below ten times the number of images, or it is no label."""
@@ -30,7 +32,7 @@ _LIKELY_CLASSES = 1 << 16
 @dataclasses.dataclass(slots=True)
 class _Parts:
     image: tarfile.TarInfo | None = None
-    label: int | None = None
+    label: str | None = None
     size: tuple[int, int] | None = None
 
 
@@ -38,7 +40,7 @@ def list_tars(
     root: Storage,
     shards: Sequence[StoredFile],
     *,
-    classes: tuple[str, ...],
+    classes: ClassList,
     measure: bool = False,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -48,16 +50,16 @@ def list_tars(
     Args:
         root: where they lie.
         shards: the tars.
-        classes: the class names; empty: the labels' numbers.
+        classes: what the classes may be called in labels; empty: labels are numbers, and these the classes' names.
         measure: look into the images' headers as well, where they are read through anyway.
         threads: shards to read at a time.
         progress: called with the images found so far, and how many there will be if the other shards are like these.
 
     Raises:
         DataError: a shard is compressed, damaged or cut short; a label is missing, has no image, is no number or
-            names no class; two samples share a key.
+            names no class, or several; two samples share a key.
     """
-    listing = Listing(classes)
+    listing, texts = Listing(classes.names), LabelTexts(classes)
     file_of_key: dict[str, str] = {}
     list_one = functools.partial(_samples, root, measure=measure)
     bytes_read, bytes_in_all = 0, sum(file.size for file in shards)
@@ -65,12 +67,13 @@ def list_tars(
         found = pool.map(list_one, shards) if threads > 1 else map(list_one, shards)
         try:
             for file, samples in zip(shards, found, strict=True):
-                _add(listing, samples, file_of_key, name=file.name, where=root.at(file.name))
+                _add(listing, texts, samples, file_of_key, name=file.name, where=root.at(file.name))
                 bytes_read += file.size
                 if progress is not None:
                     progress(len(listing.keys), round(len(listing.keys) * bytes_in_all / max(1, bytes_read)))
         finally:
             pool.shutdown(cancel_futures=True)
+    texts.settle(listing.labels)
     if not classes and listing.labels:
         listing.classes = _numbered_classes(listing)
     return listing
@@ -88,7 +91,15 @@ def _numbered_classes(listing: Listing) -> tuple[str, ...]:
     return tuple(str(label) for label in range(last + 1))
 
 
-def _add(listing: Listing, samples: dict[str, _Parts], file_of_key: dict[str, str], *, name: str, where: str) -> None:
+def _add(
+    listing: Listing,
+    texts: LabelTexts,
+    samples: dict[str, _Parts],
+    file_of_key: dict[str, str],
+    *,
+    name: str,
+    where: str,
+) -> None:
     file_id, classes, shard = listing.add_file(name), listing.classes, where
     for key, parts in samples.items():
         where = f"sample {key!r} of {shard}"
@@ -96,21 +107,23 @@ def _add(listing: Listing, samples: dict[str, _Parts], file_of_key: dict[str, st
             raise DataError(f"{where} has a label ({key}.cls) and no image; repack the shard")
         if parts.label is None:
             raise DataError(f"{where} has an image ({parts.image.name}) and no label {key}.cls; repack the shard")
-        if classes and parts.label >= len(classes):
+        label = texts.number(parts.label, where=f"{shard}: {key}.cls")
+        if classes and label >= len(classes):
             raise DataError(
-                f"{where} has label {parts.label}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
+                f"{where} has label {label}, but there are {len(classes)} classes (0 to {len(classes) - 1})"
             )
         if key in file_of_key:
             raise DataError(f"{where} occurs in {file_of_key[key]} too; keys must be unique in a split")
         file_of_key[key] = shard
         listing.add(
             key,
-            label=parts.label,
+            label=label,
             file_id=file_id,
             offset=parts.image.offset_data,
             length=parts.image.size,
             size=parts.size,
         )
+    texts.require_known()
 
 
 def _samples(root: Storage, file: StoredFile, *, measure: bool) -> dict[str, _Parts]:
@@ -181,12 +194,12 @@ def _size(stream: BinaryIO, member: tarfile.TarInfo) -> tuple[int, int] | None:
         return None
 
 
-def _label(stream: BinaryIO, member: tarfile.TarInfo, file: str) -> int:
+def _label(stream: BinaryIO, member: tarfile.TarInfo, file: str) -> str:
     stream.seek(member.offset_data)
     text = stream.read(min(member.size, _LONGEST_LABEL)).decode("utf-8-sig", "replace").strip()
-    if not (text.isascii() and text.isdecimal()) or member.size > _LONGEST_LABEL:
-        raise DataError(f"{file}: {member.name} is {text!r}; a label is a whole number in decimal, 0 or more")
-    return int(text)
+    if member.size > _LONGEST_LABEL:
+        raise no_label(f"{text[:20]} ...", where=f"{file}: {member.name}")
+    return text
 
 
 def _refuse_compression(stream: BinaryIO, file: str) -> None:

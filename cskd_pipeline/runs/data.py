@@ -20,10 +20,18 @@ CROP_PCT = 0.875
 
 
 def open_data(data: str | DataSource, *, split: str, root: str | None, watch: Watch) -> SampleIndex:
-    """The index of a split, built where there is none yet; errors as `data.open_split`."""
-    from cskd_pipeline.data import open_split
+    """The index of a split, built where there is none yet; errors as `data.open_split`.
 
-    return open_split(data, split, root=root, progress=counting(f"index {split}", watch))
+    `watch` is told what there is to say of the classes of data that is given by name.
+    """
+    from cskd_pipeline.data import is_index, open_split, remarks, resolve_data
+
+    source = resolve_data(data, root=root) if isinstance(data, str) and not is_index(data) else data
+    index = open_split(source, split, root=root, progress=counting(f"index {split}", watch))
+    if isinstance(data, str) and not isinstance(source, str):
+        for line in remarks(source, index):
+            watch(line)
+    return index
 
 
 def find_data(
@@ -63,19 +71,57 @@ def scored_images(
     `data` is what the latter were opened by, None where they were found by their digest; split None takes val, else
     test. Raises MismatchError if its classes are not those of the training split, and what `data.open_split` raises.
     """
-    from cskd_pipeline.data import data_source
+    from cskd_pipeline.data import data_source, open_split
 
     source = data or data_source(trained)
     split = split or split_to_score(source, root)
     if split is None:
         return None
-    index = open_data(source, split=split, root=root, watch=watch)
-    if index.classes != trained.classes:
+    index = open_split(source, split, root=root, progress=counting(f"index {split}", watch))
+    if len(index.classes) != len(trained.classes):
         raise MismatchError(
-            f"split {split} has {len(index.classes)} classes that are not the {len(trained.classes)} of the "
-            "training split"
+            f"split {split} has {len(index.classes)} classes, the training split has {len(trained.classes)}; give both "
+            "the same class list"
         )
+    require_same_classes(trained.classes, index, known_by="the training split")
     return index
+
+
+def require_same_classes(trained: tuple[str, ...], index: SampleIndex, *, known_by: str) -> None:
+    """Raise MismatchError unless as many classes, known by these names elsewhere, are those of `index` in its order.
+
+    Where one of both has but numbers for names, there is nothing to compare, unless they have the same ones in another
+    order. A class may be called by any column of the class list that lies beside the data.
+    """
+    from cskd_pipeline.data import class_forms
+
+    numbers = tuple(map(str, range(len(trained))))
+    if trained == index.classes or len(trained) != len(index.classes):
+        return
+    if numbers in (trained, index.classes) and sorted(trained) != sorted(index.classes):
+        return
+    forms = class_forms(index)
+    differing = [label for label, name in enumerate(trained) if name not in forms[label]]
+    if not differing:
+        return
+    label = differing[0]
+    how = "in order" if set(trained) <= {form for each in forms for form in each} else "by name"
+    raise MismatchError(
+        f"{len(differing)} of {len(trained)} classes are not those of {known_by} {how}: label {label} is "
+        f"{trained[label]!r} there and {index.classes[label]!r} in {index.name} {index.split}; a classes.txt beside "
+        "the data sets their order, and further names of each, separated by tabs"
+    )
+
+
+def other_classes(digest: str, index: SampleIndex) -> str:
+    """How the classes of `index` differ from those of the data with another digest, as far as that can be told."""
+    from cskd_pipeline.data import known_classes
+
+    known = known_classes(digest) if digest != index.digest else None
+    pairs = enumerate(zip(known or (), index.classes, strict=False))
+    return next(
+        (f"; label {label} was {old!r} then and is {new!r} here" for label, (old, new) in pairs if old != new), ""
+    )
 
 
 def evaluation_set(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, open_data, split_to_score
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, open_data, require_same_classes, split_to_score
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, setting
@@ -89,12 +89,13 @@ def evaluate(
     Raises:
         UsageError: it cannot be told which model it is, or which images to score it on.
         DataError: weights or images are missing or damaged.
-        MismatchError: the model has another number of classes than the data.
+        MismatchError: the classes are not those that the model was trained on, or the model takes images of another
+            size.
     """
     request = EvaluateRequest.given(request, settings)
     keep_freed_memory()
     from cskd_pipeline.evaluation import evaluate as run
-    from cskd_pipeline.runs.trained_model import open_model, weights_file
+    from cskd_pipeline.runs.trained_model import class_names, open_model, require_size, weights_file
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.training.run_folder import RunFolder
@@ -104,10 +105,15 @@ def evaluate(
     inputs = RunFolder(file.parent).inputs()
     index = _images(request, inputs, watch=progress)
     student = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
+    own = inputs is not None and inputs.evaluation is not None and inputs.evaluation[1] == index.digest
+    if not own and (names := class_names(file)) is not None:
+        require_same_classes(names, index, known_by=str(file))
+    size = request.size or (student.size if inputs is None else inputs.recipe["size"])
+    require_size(student, size, file=file)
     images = evaluation_set(
         student,
         index,
-        size=request.size or (student.size if inputs is None else inputs.recipe["size"]),
+        size=size,
         crop_pct=request.crop_pct or (CROP_PCT if inputs is None else inputs.crop_pct),
         device=device,
         batch=request.batch_size,

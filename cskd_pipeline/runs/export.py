@@ -44,7 +44,7 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str], *, weights
 
     from cskd_pipeline.checkpoint import save_model
     from cskd_pipeline.models.student import parameter_count, plain_state_dict
-    from cskd_pipeline.runs.trained_model import open_model, weights_file
+    from cskd_pipeline.runs.trained_model import class_names, open_model, weights_file
     from cskd_pipeline.storage.durable import write_atomic
 
     path = Path(file)
@@ -52,14 +52,16 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str], *, weights
         raise UsageError(f"the file must end in .safetensors or .pth, found {path.name!r}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; make it first")
-    student = open_model(weights_file(Path(run), weights=weights))
+    source = weights_file(Path(run), weights=weights)
+    student, names = open_model(source), class_names(source)
     state = plain_state_dict(student)
     if path.suffix == ".pth":
         buffer = io.BytesIO()  # torch hides the cause of a failing write
         torch.save(state, buffer)
         write_atomic(path, lambda handle: handle.write(buffer.getbuffer()))
     else:
-        save_model(path, state, metadata={"student": student.spec.to_json()})
+        known = {} if names is None else {"classes": [*names]}
+        save_model(path, state, metadata={"student": student.spec.to_json(), **known})
     # Models that this package adds to timm's must be imported; they need nothing else of it.
     module = type(student.model).__module__
     imports = f"import {module}; " if module.startswith("cskd_pipeline.") else ""

@@ -44,7 +44,7 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         RetryError: storage is full, read-only or out of reach.
     """
     request = IndexRequest.given(request, settings)
-    from cskd_pipeline.data import build_index, pack, resolve_data
+    from cskd_pipeline.data import build_index, pack, remarks, resolve_data
 
     source = resolve_data(request.data, root=request.data_root)
     built = build_index(
@@ -55,6 +55,8 @@ def index(request: IndexRequest | None = None, /, *, progress: Watch = silent, *
         progress=counting(f"index {request.split}", progress),
         report_broken=(lambda line: progress(f"broken: {line}")) if request.check else None,
     )
+    for line in remarks(source, built):
+        progress(line)
     if request.pack is not None:
         pack(built, request.pack, progress=counting(f"pack {request.split}", progress))
     return built

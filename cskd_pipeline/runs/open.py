@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cskd_pipeline.errors import MismatchError, UsageError
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, scored_images
+from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, other_classes, scored_images
 from cskd_pipeline.runs.source import origin
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Seeds, checked_seeds
@@ -69,8 +69,8 @@ class Labels:
                 if header.data[name] != value:
                     raise MismatchError(
                         f"{store.path} was made for {header.data['name']} {header.data['split']} with {name} "
-                        f"{header.data[name]}, {index.name} {index.split} has {name} {value}; use the data that the "
-                        "labels belong to"
+                        f"{header.data[name]}, {index.name} {index.split} has {name} {value}"
+                        f"{other_classes(header.data['digest'], index)}; use the data that the labels belong to"
                     )
             for name, value in self.store.header.recipe.items():
                 if header.recipe.get(name) != value:

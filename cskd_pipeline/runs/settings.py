@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SIZE, CHUNK = 224, 64
 DATA_HELP = (
     "A known data set (imagenet-1k, imagenette, cifar10, shapes), a folder of images or of tar shards, a tar "
-    "pattern, an address of tars (s3://bucket/path), a manifest file (.yaml), or an index."
+    "pattern, an address of tars (s3://bucket/path), a list of files and labels (.txt, .csv), a manifest file (.yaml), "
+    "or an index."
 )
 
 DEFAULT_TARGETS = "hard,soft,truth"

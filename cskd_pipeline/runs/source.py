@@ -10,7 +10,7 @@ from cskd_pipeline.errors import DataError, MismatchError, UsageError
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.progress import Watch
 from cskd_pipeline.record import is_later
-from cskd_pipeline.runs.data import find_data
+from cskd_pipeline.runs.data import find_data, other_classes
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings, TeacherSettings, WeightsSettings, require_file
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
             ) from error
         raise
     job = PrecomputeJob(index, recipe, teacher, reader.encodings, header.block)
-    remedy = "give the --data and --teacher-weights that it was made of"
+    differing = other_classes(header.data["digest"], index).removeprefix("; ")
+    remedy = f"{differing}{'; ' if differing else ''}give the --data and --teacher-weights that it was made of"
     header.require_same(job.header, where=reader.path, remedy=remedy)
     return job
 

@@ -66,3 +66,33 @@ def open_model(
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
     fit_weights(built.model, load_weights(file), source=file)
     return built
+
+
+def class_names(file: Path) -> tuple[str, ...] | None:
+    """What the classes of a weights file are called, by the run folder that it is in, or by itself; None if neither
+    says it.
+    """
+    from cskd_pipeline.checkpoint import read_metadata
+    from cskd_pipeline.training.run_folder import RunFolder
+
+    metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
+    inputs = RunFolder(file.parent).inputs() if "classes" not in metadata else None
+    named = metadata.get("classes") if inputs is None else inputs.classes
+    return tuple(map(str, named)) if isinstance(named, list | tuple) else None
+
+
+def require_size(student: Student, size: int, *, file: Path) -> None:
+    """Raise MismatchError unless the student of a weights file answers when it is tried with images of this size."""
+    from cskd_pipeline.models.student import require_answers
+
+    if size == student.size:
+        return
+    remedy = f"leave out --size, or give {student.size}"
+    try:
+        require_answers(student, size=size)
+    except MismatchError as error:
+        takes = f"{student.size} x {student.size}"
+        raise MismatchError(f"{file} takes images of {takes} pixels, not of {size} x {size}; {remedy}") from error
+    except UsageError as error:
+        reason = str(error).rpartition("; ")[0]
+        raise MismatchError(f"{file} takes no images of {size} x {size} pixels ({reason}); {remedy}") from error

@@ -216,7 +216,13 @@ class Run:
         }
         if kind == "best" and self.position.best is not None:
             metadata |= {"best": self.position.best.to_json(), "epochs": self.position.best.epoch}
-        on_first_rank(lambda: save_model(self.folder.model(kind), plain_state_dict(model), metadata=metadata))
+
+        def save() -> None:
+            inputs = self.folder.inputs()
+            named = {} if inputs is None else {"classes": [*inputs.classes]}
+            save_model(self.folder.model(kind), plain_state_dict(model), metadata=metadata | named)
+
+        on_first_rank(save)
 
     def _row(self, scores: Scores) -> dict[str, Any]:
         position = self.position

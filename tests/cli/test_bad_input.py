@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from toys import toy_image
 
 USAGE, DATA, MISMATCH, RETRY = 2, 3, 4, 75
 
@@ -58,6 +59,40 @@ class Scene:
         (path / "classes.txt").write_text("".join(f"class {number}\n" for number in range(classes)))
         if label_of_first is not None:
             overwrite_member(path / "train-0.tar", "img00000.cls", label_of_first.encode())
+        return path
+
+    def renamed(self, classes: str) -> Path:
+        """A copy of the toy data whose class list is another."""
+        path = self.data()
+        (path / "classes.txt").write_text(classes)
+        return path
+
+    def named_tars(self, label: bytes, *, listed: str) -> Path:
+        """A copy of the toy data with a name for a label, and another class list or none."""
+        path = self.data(label_of_first=label.decode())
+        (path / "classes.txt").unlink()
+        if listed:
+            (path / "classes.txt").write_text(listed)
+        return path
+
+    def class_folders(self, listed: str) -> Path:
+        """Folders ant and bee with an image each, and a class list."""
+        path = self.folder("data", "classes.txt")
+        for name in ("ant", "bee"):
+            (path / "train" / name).mkdir(parents=True)
+            (path / "train" / name / "0.jpg").write_bytes(toy_image(0))
+        (path / "classes.txt").write_text(listed)
+        return path
+
+    def flat(self, listed: str | None) -> Path:
+        """Three images in train/, a class list, and a list of them or none."""
+        path = self.folder("data", "classes.txt")
+        (path / "train").mkdir()
+        for number in range(3):
+            (path / "train" / f"{number}.jpg").write_bytes(toy_image(number))
+        (path / "classes.txt").write_text("a\nb\nc\n")
+        if listed is not None:
+            (path / "train.txt").write_text(listed)
         return path
 
     def weights(self, model: str, *, classes: int = 3, **args: Any) -> Path:
@@ -225,6 +260,40 @@ CASES: dict[str, Case] = {
     "data: unreadable": case(DATA, "train-0.tar", "cannot be read")(
         lambda s: [*s.train, "--out", s.out, "--data", (s.tmp / "train-0.tar").mkdir() or s.tmp / "*.tar"]
     ),
+    "data: labels by name without a list": case(DATA, "img00000.cls is 'a'", "classes.txt")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.named_tars(b"a", listed="")]
+    ),
+    "data: labels by unknown names": case(DATA, "img00000.cls is 'd'", "1 labels are not in", "classes.txt: 'd'")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.named_tars(b"d", listed="a\nb\nc\n")]
+    ),
+    "data: labels by ambiguous names": case(DATA, "'a' (lines 1, 2)", "name of its own")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.named_tars(b"a", listed="a\tn1\na\tn2\nc\n")]
+    ),
+    "data: class folders that a list lacks": case(DATA, "1 class folders are not in", "classes.txt: 'bee'", "correct")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.class_folders("ant\nbe\n")]
+    ),
+    "data: parquet": case(USAGE, "one by one", "cskd-pipeline pack --data", "--out FOLDER")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.folder("hub", "train-0.parquet")]
+    ),
+    "data: images in one folder": case(DATA, "holds no class folder", "train.txt", "FILE LABEL")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.flat(None)]
+    ),
+    "data: a list of other files": case(DATA, "line 1 names 'x.jpg'", "is in none of", "FILE LABEL")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.flat("x.jpg 0\n")]
+    ),
+    "data: a list with a label too large": case(DATA, "line 2 has label 3", "3 classes", "from 0 to 2")(
+        lambda s: [*s.train, "--out", s.out, "--data", s.flat("0.jpg 0\n1.jpg 3\n")]
+    ),
+    "pack: no parquet": case(DATA, "is no parquet file", "git lfs pull")(
+        lambda s: ["pack", "--data", s.folder("hub", "train-0.parquet"), "--out", s.out]
+    ),
+    "pack: no such split": case(USAGE, "no split 'trian'", "train, test")(
+        lambda s: ["pack", "--data", s.toy, "--split", "trian", "--out", s.out]
+    ),
+    "pack: another data set": case(USAGE, "other classes", "another folder")(
+        lambda s: ["pack", "--data", s.toy, "--out", s.data(classes=4)]
+    ),
+    "pack: cannot be written": case(RETRY, "/proc/tars")(lambda s: ["pack", "--data", s.toy, "--out", "/proc/tars"]),
     # --- labels and request
     "labels: of more data": case(MISMATCH, "samples 110", "has samples 55", "use the data")(
         lambda s: [*s.stored, "--out", s.out, "--data", s.data(shards=1)]
@@ -513,6 +582,15 @@ CASES: dict[str, Case] = {
     ),
     "eval: other classes": case(MISMATCH, "3 classes", "has 4")(
         lambda s: ["eval", s.run_folder, "--data", s.data(classes=4)]
+    ),
+    "eval: classes by other names": case(MISMATCH, "1 of 3 classes", "label 1 is 'bar' there and 'pub' in", "by name")(
+        lambda s: ["eval", s.run_folder, "--data", s.renamed("disc\npub\nplain\n"), "--split", "train"]
+    ),
+    "eval: classes in another order": case(MISMATCH, "2 of 3 classes", "label 0 is 'disc' there and 'bar' in", "order")(
+        lambda s: ["eval", s.run_folder, "--data", s.renamed("bar\ndisc\nplain\n"), "--split", "train"]
+    ),
+    "eval: of another size": case(MISMATCH, "32 x 32", "not of 64 x 64", "leave out --size")(
+        lambda s: ["eval", s.run_folder, "--data", s.toy, "--size", "64"]
     ),
     "eval: no split to score": case(USAGE, "neither a val nor a test split", "--split")(
         lambda s: ["eval", s.run_folder, "--data", s.toy / "train-*.tar"]

@@ -80,6 +80,14 @@ WRONG = {
     "not YAML": ("a: [", "not valid YAML"),
     "classes given twice": ("name: x\nclasses: [a]\nclasses_file: b\nsplits: {}", "keep one"),
     "classes file missing": ("name: x\nclasses_file: b.txt\nsplits: {}", "b.txt"),
+    "list not named": ("name: x\nsplits: {train: {source: list}}", "names it, such as `list: val.txt`"),
+    "list of tars": ("name: x\nsplits: {train: {source: tar, list: a.txt}}", "write `source: list`"),
+    "other names of others": (
+        "name: x\nclasses: [a]\nother_names: [[b], [c]]\nsplits: {t: {source: tar}}",
+        "2 classes",
+    ),
+    "other names as text": ("name: x\nclasses: [a]\nother_names: [b]\nsplits: {t: {source: tar}}", "lists of text"),
+    "partial as text": ("name: x\npartial: some\nsplits: {train: {source: tar}}", "true or false"),
     "root not text": ("name: x\nroot: 3\nsplits: {train: {source: tar}}", "root"),
 }
 
@@ -103,4 +111,9 @@ def test_a_manifest_of_ones_own_is_read(tmp_path):
     )
     manifest, root = read_manifest(file)
     assert root == "data"
-    assert manifest == Manifest("mine", classes=("cat", "dog"), splits={"train": Split("tar", "a-*.tar", 3)})
+    assert manifest == Manifest(
+        "mine",
+        classes=("cat", "dog"),
+        other_names=(("n1",), ("n2",)),
+        splits={"train": Split("tar", "a-*.tar", 3)},
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cskd_pipeline.data import evaluation_split, resolve_data
-from cskd_pipeline.data.manifest import class_list
+from cskd_pipeline.data.class_list import ClassList
 from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.storage import FolderStorage
@@ -159,11 +159,15 @@ def test_the_root_of_a_manifest_file_is_relative_to_the_file(line, folder, tmp_p
 
 
 def test_two_classes_of_one_name_are_told_apart():
-    assert class_list(b"crane\tn1\ntench\tn2\ncrane\tn3\n", where="x") == ("crane (n1)", "tench", "crane (n3)")
+    assert ClassList.parse(b"crane\tn1\ntench\tn2\ncrane\tn3\n", where="x").names == (
+        "crane (n1)",
+        "tench",
+        "crane (n3)",
+    )
 
 
 def test_a_class_list_is_utf_8_with_or_without_a_byte_order_mark():
-    assert class_list("\ufeffcafé\r\nnew\u2028line\r\n".encode(), where="x") == ("café", "new\u2028line")
+    assert ClassList.parse("\ufeffcafé\r\nnew\u2028line\r\n".encode(), where="x").names == ("café", "new\u2028line")
 
 
 @pytest.mark.parametrize(
@@ -171,4 +175,4 @@ def test_a_class_list_is_utf_8_with_or_without_a_byte_order_mark():
 )
 def test_a_class_list_with_a_hole_is_refused(text, expected):
     with pytest.raises(DataError, match=f"classes.txt.*{expected}"):
-        class_list(text.encode(), where="classes.txt")
+        ClassList.parse(text.encode(), where="classes.txt")

@@ -128,7 +128,7 @@ def test_images_in_class_folders_are_to_be_packed(put, tmp_path):
         lambda: resolve_data(str(file)),
         lambda: resolve_data("imagenette", root=address),
     ):
-        with pytest.raises(UsageError, match=r"only tar shards; pack them \(cskd-pipeline index --pack\), upload"):
+        with pytest.raises(UsageError, match=r"only tar shards; pack them \(cskd-pipeline pack\), upload"):
             use()
 
 

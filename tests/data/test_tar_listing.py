@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from cskd_pipeline.data import open_split
+from cskd_pipeline.data.class_list import ClassList
 from cskd_pipeline.data.shards import find_shards
 from cskd_pipeline.data.tar_listing import list_tars
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage import FolderStorage
 
+NONE, PETS = ClassList(), ClassList((("a",), ("b",)))
+
 
 @pytest.fixture
 def list_one(tmp_path, write_tar):
-    def listing(members, classes=()):
+    def listing(members, classes=NONE):
         write_tar(tmp_path / "x.tar", members)
         return list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=classes)
 
@@ -88,14 +91,14 @@ def test_a_wrong_sample_is_named_with_its_shard(case, list_one):
 
 def test_a_label_beyond_the_classes_is_an_error(list_one):
     with pytest.raises(DataError, match=r"label 2, but there are 2 classes \(0 to 1\)"):
-        list_one({"a.jpg": b"x", "a.cls": b"2"}, classes=("cat", "dog"))
+        list_one({"a.jpg": b"x", "a.cls": b"2"}, classes=PETS)
 
 
 def test_a_key_in_two_shards_names_both(tmp_path, write_tar):
     for name in ("x.tar", "y.tar"):
         write_tar(tmp_path / name, {"a.jpg": b"x", "a.cls": b"0"})
     with pytest.raises(DataError, match=r"y\.tar occurs in .*x\.tar too"):
-        list_tars(root := FolderStorage(tmp_path), find_shards(root, "{x,y}.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "{x,y}.tar"), classes=NONE)
 
 
 def test_a_link_in_a_shard_is_refused(tmp_path):
@@ -104,7 +107,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "b.jpg"
         archive.addfile(member)
     with pytest.raises(DataError, match=r"a\.jpg is not a plain file"):
-        list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=())
+        list_tars(root := FolderStorage(tmp_path), find_shards(root, "x.tar"), classes=NONE)
 
 
 @pytest.mark.parametrize(("kind", "compress"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
@@ -122,7 +125,7 @@ def test_a_shard_cut_anywhere_is_refused(as_tars):
     for length in [0, 1, 511, 512, 1000, *range(1024, end, 512), end - 1]:
         file.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=PETS)
 
 
 def test_a_damaged_header_is_refused(as_tars):
@@ -135,7 +138,7 @@ def test_a_damaged_header_is_refused(as_tars):
         damaged[start + 3] ^= 1
         file.write_bytes(damaged.tobytes())
         with pytest.raises(DataError, match=r"train-1\.tar"):
-            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=("a", "b"))
+            list_tars(root := FolderStorage(as_tars), find_shards(root, file.name), classes=PETS)
 
 
 def test_joined_shards_are_refused(as_tars):
