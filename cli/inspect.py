@@ -56,6 +56,10 @@ def inspect(store: str, as_json: bool) -> None:
         shown = ", ".join(map(str, rows[:MAX_ROWS])) + (", ..." if len(rows) > MAX_ROWS else "")
         click.echo(f"           its outputs {shown} are the classes")
     click.echo(f"           input normalised by mean {teacher['mean']}, std {teacher['std']}")
+    if summary.teacher_check is not None:
+        click.echo(f"           {summary.teacher_check}")
+        for warning in summary.teacher_check.warnings:
+            click.echo(f"           warning: {warning}")
     click.echo(f"grid       {header['grid'][0]} x {header['grid'][1]}")
     click.echo(f"recipe     {recipe['name']} version {recipe['version']}, size {recipe['size']}, key {recipe['key']}")
     details = ("scale", "ratio", "flip", "rand_augment", "erase", "mixup", "cutmix", "label_smoothing", "group")

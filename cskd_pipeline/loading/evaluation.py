@@ -32,6 +32,7 @@ class EvaluationSet:
         batch: images per batch.
         workers: processes; they live for one iteration.
         rank, world: this process and the number of all.
+        images: so many of them alone, the first; None takes all. The order of an index is random.
     """
 
     index: SampleIndex
@@ -44,9 +45,14 @@ class EvaluationSet:
     workers: int = 0
     rank: int = 0
     world: int = 1
+    images: int | None = None
 
     def __len__(self) -> int:
-        return -(-len(range(self.rank, len(self.index), self.world)) // self.batch)
+        return -(-len(self._samples()) // self.batch)
+
+    def _samples(self) -> range:
+        total = len(self.index)
+        return range(self.rank, total if self.images is None else min(total, self.images), self.world)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(pixels fp32 [B, 3, S, S], labels int64 [B]) on `device`.
@@ -58,7 +64,7 @@ class EvaluationSet:
         mean, std = (torch.tensor(x, device=self.device)[:, None, None] for x in (self.mean, self.std))
         slots = Slots(batch=self.batch, size=self.size, workers=self.workers)
         memory = ReusedMemory()
-        batches = _parts(range(self.rank, len(self.index), self.world), self.batch)
+        batches = _parts(self._samples(), self.batch)
 
         def orders() -> Iterator[Order]:
             pieces = (piece for batch in batches for piece in _parts(batch, slots.crops))

@@ -72,7 +72,7 @@ def export_labels(
     request = ExportLabelsRequest.given(request, settings)
     from cskd_pipeline.publish import copy_seeds, require_license, write_card
     from cskd_pipeline.storage import open_storage
-    from cskd_pipeline.store import StoreReader, summarise
+    from cskd_pipeline.store import StoreReader, read_teacher_check, summarise, write_teacher_check
 
     encodings = None if request.targets is None else [*target_settings(request.targets, ())]
     require_license(request.license)
@@ -86,6 +86,8 @@ def export_labels(
         progress=counting("copy", progress, unit="byte"),
         report=progress,
     )
+    if (check := read_teacher_check(reader.storage)) is not None:
+        write_teacher_check(target, check)
     summary = summarise(StoreReader(target))
     written = write_card(target, summary, license=request.license)
     if not written:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
 from cskd_pipeline.progress import Progress, Watch, silent
-from cskd_pipeline.runs.data import open_data
+from cskd_pipeline.runs.data import CROP_PCT, open_data
 from cskd_pipeline.runs.settings import (
     DATA_HELP,
     DEFAULT_TARGETS,
@@ -28,7 +28,7 @@ from cskd_pipeline.settings import Seeds, setting
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.labelling.ray_tasks import Share
-    from cskd_pipeline.store import StoreWriter
+    from cskd_pipeline.store import StoreWriter, TeacherCheck
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,12 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
     rank: int | None = setting(None, "Number of this process, from 0.", group="machine", shown="the launcher's")
     world_size: int | None = setting(
         None, "Number of processes that share the work.", group="machine", shown="the launcher's"
+    )
+    teacher_check: bool = setting(
+        True,
+        "Before anything is stored, see how right the teacher is on up to 2,000 of the images, for 40 seconds at most.",
+        group="teacher",
+        off=True,
     )
     engine: Literal["process", "ray"] = setting(
         "process",
@@ -138,7 +144,7 @@ def precompute(
     Raises:
         UsageError: the request makes no sense.
         DataError: images, weights or labels are missing, damaged or cannot be stored.
-        MismatchError: the store was made with other settings.
+        MismatchError: the store was made with other settings, or the teacher's classes are in another order.
         StoppedError: interrupted; committed blocks are kept.
         RetryError: storage is full, read-only or out of reach, or a worker was killed.
     """
@@ -180,7 +186,7 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
-    from cskd_pipeline.store import StoreReader, StoreWriter, is_store
+    from cskd_pipeline.store import StoreReader, StoreWriter, is_store, read_teacher_check, write_teacher_check
 
     device = choose_device(request.device)
     storage = open_storage(request.out)
@@ -203,7 +209,32 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {device}, grid {teacher.grid[0]} x {teacher.grid[1]}"
         + (" (global labels alone: it has no map of positions)" if teacher.positions == 1 else "")
     )
-    return job, StoreWriter(storage, job.header)
+    writer = None if present is None else StoreWriter(storage, job.header)  # refuses other settings at once
+    check = None
+    if request.teacher_check and (present is None or read_teacher_check(storage) is None):
+        check = _checked(request, job, watch)
+    writer = writer or StoreWriter(storage, job.header)
+    if check is not None:
+        write_teacher_check(storage, check)
+    return job, writer
+
+
+def _checked(request: PrecomputeRequest, job: PrecomputeJob, watch: Watch) -> TeacherCheck:
+    """What the teacher knows about the images, said."""
+    from cskd_pipeline.labelling.teacher_check import check_teacher
+    from cskd_pipeline.runtime.processors import worker_count
+
+    check = check_teacher(
+        job,
+        seed=request.seeds[0],
+        crop_pct=CROP_PCT,
+        workers=worker_count(request.workers),
+        reordered=request.teacher_classes is not None,
+    )
+    watch(f"teacher {check}")
+    for warning in check.warnings:
+        watch(f"warning: {warning}")
+    return check
 
 
 def _on_ray(request: PrecomputeRequest, watch: Watch) -> None:

@@ -18,6 +18,7 @@ from cskd_pipeline.store.header import StoreHeader, default_block
 from cskd_pipeline.store.opening import is_store, recover_root, require_store_or_room
 from cskd_pipeline.store.reader import StoreReader
 from cskd_pipeline.store.summary import StoreSummary, summarise
+from cskd_pipeline.store.teacher_check import TeacherCheck, read_teacher_check, write_teacher_check
 from cskd_pipeline.store.writer import StoreWriter
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "StoreReader",
     "StoreSummary",
     "StoreWriter",
+    "TeacherCheck",
     "begun_blocks",
     "check_block",
     "check_files",
@@ -39,9 +41,11 @@ __all__ = [
     "list_claims",
     "list_writers",
     "mean_fidelity",
+    "read_teacher_check",
     "read_writer",
     "recover_root",
     "require_store_or_room",
     "rewrite_metadata",
     "summarise",
+    "write_teacher_check",
 ]

@@ -16,8 +16,10 @@ CLAIMS = ".claims"
 WRITERS = ".writers"
 CARD = "README.md"
 """A data set card; may be in a store."""
+TEACHER_CHECK = "teacher_check.json"
+"""What the teacher was found to know; may be in a store."""
 
-_BESIDE = re.compile(r"README\.md|\.gitattributes|\.cache/huggingface/.+")
+_BESIDE = re.compile(r"README\.md|teacher_check\.json|\.gitattributes|\.cache/huggingface/.+")
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_COMMIT_BYTES = 1 << 20

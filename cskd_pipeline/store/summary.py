@@ -11,6 +11,7 @@ from cskd_pipeline.errors import DataError
 from cskd_pipeline.record import digest_json
 from cskd_pipeline.store.commit import Commit, Fidelity, mean_fidelity
 from cskd_pipeline.store.reader import StoreReader
+from cskd_pipeline.store.teacher_check import TeacherCheck, read_teacher_check
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class StoreSummary:
         digest: 32 hex digits over the attributes and the checksums of all committed files: equal for stores with the
             same labels of the same crops, however they were made.
         unreadable: one error for each commit file that could not be read; its block is not counted.
+        teacher_check: how right the teacher was when the labels were made (see `TeacherCheck`), if that was looked at.
     """
 
     path: str
@@ -50,6 +52,7 @@ class StoreSummary:
     writers: list[dict[str, str]]
     digest: str
     unreadable: list[str]
+    teacher_check: TeacherCheck | None = None
 
     @property
     def complete(self) -> list[int]:
@@ -100,7 +103,14 @@ def summarise(store: StoreReader) -> StoreSummary:
             content.update(digest_json([seed, commit.block, commit.files]).encode())
         seeds.append(SeedStatus(seed, len(fidelities), crops, sizes, mean_fidelity(fidelities)))
     return StoreSummary(
-        store.path, store.header.to_json(), store.header.blocks, seeds, writers, content.hexdigest(), unreadable
+        store.path,
+        store.header.to_json(),
+        store.header.blocks,
+        seeds,
+        writers,
+        content.hexdigest(),
+        unreadable,
+        read_teacher_check(store.storage),
     )
 
 
