@@ -5,14 +5,17 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,22 @@ class Started:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it to the process and to everything that it started."""
-        os.killpg(self.pid, number)
+        for group in {os.getpgid(pid) for pid in self._with_children()}:
+            os.killpg(group, number)
+
+    def kill(self) -> None:
+        """Kill it and everything that it started, and wait for their end."""
+        ends = [os.pidfd_open(pid) for pid in self._with_children()]
+        self.signal(signal.SIGKILL)
+        for end in ends:
+            select.select([end], [], [], DEADLINE_S)
+            os.close(end)
+        self.finish()
+
+    def _with_children(self) -> list[int]:
+        """torchrun's workers are in groups of their own."""
+        children = [file.read_text().split() for file in Path(f"/proc/{self.pid}/task").glob("*/children")]
+        return [self.pid, *(int(pid) for pid in itertools.chain(*children))]
 
     def finish(self, *, timeout_s: float = DEADLINE_S) -> int:
         """Its exit code, once it has ended."""
@@ -91,6 +109,15 @@ def start_ranks(work: Callable[..., object], *arguments: Any, ranks: int) -> Seq
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [start(work, *arguments, **common, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(ranks)]
+
+
+def wait_until(started: Started, ready: Callable[[], bool]) -> None:
+    """Wait for something that it does on its way."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not ready():
+        assert started.poll() is None, f"it ended too soon: {started.err.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.01)
 
 
 @functools.cache

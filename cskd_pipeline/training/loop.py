@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,38 +87,37 @@ def train(
         "extra": {} if inputs is None else inputs.to_json(),  # the key of run folders since 0.1.0
         "notes": {**(notes or {}), "device": str(device), "ranks": world_size()},
     }
-    on_first_rank(lambda: folder.open(settings, resume=resume))
-    run = Run(
-        config=config,
-        objective=objective,
-        source=source,
-        evaluation=evaluation,
-        folder=folder,
-        device=device,
-        learner=learner,
-        updates_per_epoch=updates_per_epoch,
-        stop=stop,
-        watch=watch if rank() == 0 else silent,
-    )
-    restored = folder.state.exists()
-    if restored:
-        run.restore()
-    _require_same_start(run, restored=restored)
-    if run.position.epoch == config.epochs:
-        run.watch(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
-        return dataclasses.replace(run.summary(), already_finished=True)
+    with contextlib.ExitStack() as held:
+        on_first_rank(lambda: held.enter_context(folder.open(settings, resume=resume)))
+        run = Run(
+            config=config,
+            objective=objective,
+            source=source,
+            evaluation=evaluation,
+            folder=folder,
+            device=device,
+            learner=learner,
+            updates_per_epoch=updates_per_epoch,
+            stop=stop,
+            watch=watch if rank() == 0 else silent,
+        )
+        restored = folder.state.exists()
+        if restored:
+            run.restore()
+        _require_same_start(run, restored=restored)
+        if run.position.epoch == config.epochs:
+            run.watch(f"{folder.path} is finished: {config.epochs} of {config.epochs} epochs")
+            return dataclasses.replace(run.summary(), already_finished=True)
 
-    def track() -> None:
-        run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.position.epoch)
+        def track() -> None:
+            run.trackers = create_trackers(trackers, folder.path, settings=settings, done=run.position.epoch)
+            for tracker in run.trackers:
+                held.callback(tracker.close)
 
-    on_first_rank(track)
-    try:
+        on_first_rank(track)
         while run.position.epoch < config.epochs:
             run.epoch()
-    finally:
-        for tracker in run.trackers:
-            tracker.close()
-    return run.summary()
+        return run.summary()
 
 
 def _require_same_start(run: Run, *, restored: bool) -> None:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -83,11 +85,14 @@ class RunFolder:
         elif self.path.is_dir() and any(file.suffix != ".writing" for file in self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and holds no run; give another folder")
 
-    def open(self, settings: Mapping[str, Any], *, resume: bool) -> None:
-        """Create the folder and record `settings`, or check that they are those of the run to resume.
+    @contextlib.contextmanager
+    def open(self, settings: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+        """Create the folder and record `settings`, or check that they are those of the run to resume; then hold it.
 
-        Resuming a run that never started starts it, so that one command serves both. Raises MismatchError if the run to
-        resume has other settings, RetryError if the folder cannot be written, and what `require_free` raises.
+        Resuming a run that never started starts it, so that one command serves both. While it is held nobody else can
+        open it, where the storage has locks; they go with the process, however it ends. Raises MismatchError if the run
+        to resume has other settings, RetryError if the folder cannot be written or is held, and what `require_free`
+        raises.
         """
         settings = json.loads(json.dumps(settings))
         config = self.path / "config.json"
@@ -99,7 +104,9 @@ class RunFolder:
         except OSError as error:
             raise RetryError(f"cannot create {self.path} ({error.strerror}); check where it should be") from error
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        write_atomic(config, lambda file: file.write(text.encode()))
+        with _alone(self.path):
+            write_atomic(config, lambda file: file.write(text.encode()))
+            yield
 
     def inputs(self) -> RunInputs | None:
         """What the run trains on; None where none was started, or by a caller with batches of its own.
@@ -148,6 +155,24 @@ def new_run_folder(name: str, *, parent: Path = Path("runs")) -> Path:
                 folder.mkdir(parents=True)
                 return folder
     raise AssertionError
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder; RetryError if another process does, as the ranks of a killed launcher may."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network storage has no locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RetryError(
+                    f"another process trains in {folder} (the ranks of a torchrun that was killed go on without it); "
+                    "stop it or wait for its end, then run the same command again"
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _compare(stored: Mapping[str, Any], given: Mapping[str, Any], *, folder: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import warm
 from cskd_pipeline_cli.main import main
-from warm import Started
+from warm import Started, wait_until
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -34,16 +32,7 @@ def run(words: Sequence[str], *, launch: Sequence[str] = (), ranks: int = 1) -> 
 def kill_when(started: Started, ready: Callable[[], bool]) -> None:
     """Kill a command, and everything it started, as soon as `ready`."""
     wait_until(started, ready)
-    started.signal(signal.SIGKILL)
-    started.finish()
-
-
-def wait_until(started: Started, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + warm.DEADLINE_S
-    while not ready():
-        assert started.poll() is None, f"it ended too soon: {started.err.read_text()[-3000:]}"
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.01)
+    started.kill()
 
 
 def precompute(toy: Path, weights: Path, store: Path, *options: str) -> list[str]:

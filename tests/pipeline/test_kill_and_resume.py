@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TORCHRUN, commits, content, kill_when, precompute, run, start, wait_until
+from commands import TORCHRUN, commits, content, kill_when, precompute, run, start
+from warm import wait_until
 
 STUDENT = ["--student", "deit_ti"]
 for pair in ("img_size=32", "patch_size=8", "embed_dim=24", "depth=2", "num_heads=2"):

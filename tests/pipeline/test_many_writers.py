@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import TORCHRUN, commits, content, precompute, run, start, wait_until
+from commands import TORCHRUN, commits, content, precompute, run, start
+from warm import wait_until
 
 from cskd_pipeline.storage import FolderStorage
 from cskd_pipeline.store import StoreReader, list_writers, summarise

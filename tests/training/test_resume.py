@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from typing import Any
 import pytest
 import rank_of_a_run
 from synthetic_training import CONFIG, Countdown, Killed, SyntheticSource, killed_run, run, same, state_of
-from warm import Started, start_interpreter, start_ranks
+from warm import DEADLINE_S, Started, start, start_interpreter, start_ranks, wait_until
 
 from cskd_pipeline.checkpoint import load_state, read_metadata
-from cskd_pipeline.errors import DataError, MismatchError, StoppedError, UsageError
+from cskd_pipeline.errors import DataError, MismatchError, RetryError, StoppedError, UsageError
 from cskd_pipeline.models.weights import load_weights
 from cskd_pipeline.objectives import create_objective
 from cskd_pipeline.training.config import TrainConfig
-from cskd_pipeline.training.run_folder import RunInputs
+from cskd_pipeline.training.run_folder import RunFolder, RunInputs
 
 MICRO_BATCHES = 3 * 3 * 2
 
@@ -97,6 +98,24 @@ def test_a_run_killed_while_it_saves_or_evaluates_resumes_to_the_same_bits(
             run(tmp_path / "run")
     run(tmp_path / "run", resume=True)
     assert_equal_runs(whole, tmp_path / "run")
+
+
+def test_a_run_folder_in_use_is_refused_until_its_user_ends(whole: Path, tmp_path: Path) -> None:
+    killed_run(tmp_path / "run", batches=2)
+    held = start(hold, str(tmp_path / "run"))
+    wait_until(held, lambda: held.out.exists() and "held" in held.out.read_text())
+    with pytest.raises(RetryError, match=r"another process trains in .*run \(the ranks of a torchrun"):
+        run(tmp_path / "run", resume=True)
+    held.kill()
+    run(tmp_path / "run", resume=True)
+    assert_equal_runs(whole, tmp_path / "run")
+
+
+def hold(path: str) -> None:
+    folder = RunFolder(Path(path))
+    with folder.open(folder.settings(), resume=True):
+        print("held", flush=True)
+        time.sleep(DEADLINE_S)
 
 
 def test_sparse_checkpoints_fall_back_further_and_rows_beyond_them_are_dropped(whole: Path, tmp_path: Path) -> None:
