@@ -22,6 +22,7 @@ from .export import export
 from .export_labels import export_labels
 from .index import index
 from .inspect import inspect
+from .options import VERBOSE
 from .pack import pack
 from .precompute import precompute
 from .repair import repair
@@ -57,7 +58,11 @@ class _Group(click.Group):
             with _terminated_as_interrupted():
                 return super().invoke(ctx)
         except CskdError as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            listed = ctx.meta.get(VERBOSE, False)
+            hint = f" (--verbose lists all {len(error.details)})" if error.details and not listed else ""
+            click.echo(f"Error: {' '.join(str(error).split())}{hint}", err=True)
+            for line in error.details if listed else ():
+                click.echo(f"  {line}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.errno not in _STORAGE:

@@ -30,6 +30,17 @@ GROUPS: dict[Group, str] = {
 }
 """Headings of `--help`, in their order."""
 
+VERBOSE = "cskd_pipeline_cli.verbose"
+"""Under which contexts keep whether --verbose is given."""
+
+_verbose_option = click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, given: ctx.meta.__setitem__(VERBOSE, given),
+    help="List all of what an error names the first of, such as weights that do not fit.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -100,6 +111,7 @@ def request_command(
             act(request.of(**given), **parameters)
 
         command: Callable[..., None] = config_option(run) if config else run
+        command = _verbose_option(command)
         for kind in reversed([*kinds(request).values()]):
             command = _option(kind)(command)
         return click.command(name, cls=GroupedCommand, short_help=short_help)(command)

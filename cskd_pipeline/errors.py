@@ -6,11 +6,22 @@ Each class carries the exit code that the command line returns for it. Anything 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class CskdError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend.
+
+    Attributes:
+        details: lines that its sentence leaves out, such as all of the keys of which it names the first; the command
+            line prints them with --verbose.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class UsageError(CskdError, ValueError):

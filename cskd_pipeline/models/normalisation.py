@@ -39,13 +39,15 @@ def normalisation(model: nn.Module) -> tuple[Channels, Channels]:
                 "and std, as timm's models have"
             )
         inner = wrapped
-    config: Any = inner.pretrained_cfg
+    return normalisation_of(inner.pretrained_cfg, type(inner).__name__)
+
+
+def normalisation_of(config: Any, name: str) -> tuple[Channels, Channels]:
+    """Mean and std of a `pretrained_cfg`; UsageError, naming the model, where it has none of three channels."""
     try:
         mean, std = ((float(r), float(g), float(b)) for r, g, b in (config["mean"], config["std"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"the pretrained_cfg of {type(inner).__name__} must have mean and std of three channels"
-        ) from error
+        raise UsageError(f"the pretrained_cfg of {name} must have mean and std of three channels") from error
     return mean, std
 
 

@@ -12,6 +12,7 @@ from cskd_pipeline.errors import UsageError, first_line
 from cskd_pipeline.models import civt as civt  # entered among timm's models, as is rednet
 from cskd_pipeline.models import rednet as rednet
 
+OF_YOUR_OWN = "; a model of your own is known once its module is imported: --import"
 _SETTLED_ELSEWHERE = ("num_classes", "drop_path_rate", "pretrained", "checkpoint_path", "pretrained_cfg")
 
 

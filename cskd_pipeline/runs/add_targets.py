@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, target_settings
 from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.imports import import_modules
 from cskd_pipeline.runs.precompute import Precomputed
 from cskd_pipeline.runs.settings import TARGETS_HELP, TargetSettings
 from cskd_pipeline.runs.source import SourceSettings, store_job
@@ -52,6 +53,7 @@ def add_targets(
     """
     request = AddTargetsRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.labelling.calibration import with_channels
     from cskd_pipeline.labelling.job import precompute as run
     from cskd_pipeline.runtime.launcher import launched_rank

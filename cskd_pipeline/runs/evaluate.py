@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cskd_pipeline.errors import UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, find_data, open_data, require_same_classes, split_to_score
+from cskd_pipeline.runs.imports import import_modules
 from cskd_pipeline.runs.settings import DataSettings, MachineSettings
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Named, setting
@@ -94,6 +95,7 @@ def evaluate(
     """
     request = EvaluateRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.evaluation import evaluate as run
     from cskd_pipeline.runs.trained_model import class_names, open_model, require_size, weights_file
     from cskd_pipeline.runtime.device import choose_device
@@ -104,7 +106,9 @@ def evaluate(
     device = choose_device(request.device)
     inputs = RunFolder(file.parent).inputs()
     index = _images(request, inputs, watch=progress)
-    student = open_model(file, student=request.student, args=request.student_args, classes=len(index.classes))
+    student = open_model(
+        file, student=request.student, args=request.student_args, classes=len(index.classes), watch=progress
+    )
     own = inputs is not None and inputs.evaluation is not None and inputs.evaluation[1] == index.digest
     if not own and (names := class_names(file)) is not None:
         require_same_classes(names, index, known_by=str(file))

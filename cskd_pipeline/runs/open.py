@@ -125,7 +125,9 @@ class Labels:
         args: Mapping[str, Any] | None = None,
         drop_path: float = 0.0,
         weights: str | os.PathLike[str] | None = None,
+        entry: str | None = None,
         seed: int = 0,
+        progress: Watch = silent,
     ) -> Student:
         """A student on the CPU for these labels: classes, grid and image size are theirs.
 
@@ -134,8 +136,11 @@ class Labels:
             objective: gives the student the heads that it reads; None gives all that the model can have.
             args: further keyword arguments of timm.create_model.
             drop_path: stochastic depth rate.
-            weights: file to start from; classifiers for other classes start afresh.
+            weights: file to start from, a folder of timm's `save_for_hf` or hf-hub:USER/NAME; classifiers for other
+                classes start afresh.
+            entry: where in the file they are, as "state_dict_ema"; None takes what published checkpoints use.
             seed: of the initial weights.
+            progress: told which entry was taken, and which position embeddings were resampled.
 
         Raises:
             UsageError: timm has no such model, or it refuses the arguments or cannot be distilled into.
@@ -159,7 +164,9 @@ class Labels:
             args=args,
             drop_path=drop_path,
             weights=weights,
+            entry=entry,
             seed=seed,
+            watch=progress,
         )
 
     def loader(
@@ -311,7 +318,9 @@ def student_for(
     args: Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     weights: str | os.PathLike[str] | None = None,
+    entry: str | None = None,
     seed: int = 0,
+    watch: Watch = silent,
 ) -> Student:
     """A student that takes crops of `size` pixels and has the heads that an objective reads.
 
@@ -324,7 +333,7 @@ def student_for(
 
     arguments = dict(args or {})
 
-    def build(grid: tuple[int, int] | None, distillation: bool, seen: int | None) -> Student:
+    def build(grid: tuple[int, int] | None, distillation: bool, seen: int | None, **start: Any) -> Student:
         return create_student(
             name,
             classes=classes,
@@ -334,8 +343,8 @@ def student_for(
             drop_path=drop_path,
             distillation=distillation,
             layers=layers,
-            weights=None if weights is None else os.fspath(weights),
             seed=seed,
+            **start,
         )
 
     layers: tuple[int, ...] = ()
@@ -348,7 +357,8 @@ def student_for(
     dense = can_be_distilled(plain) if objective is None else objective.dense
     distilled = dense if objective is None else getattr(objective, "second_head", bool(objective.needs))
     layers = getattr(objective, "layers", ())
-    student = build(grid if dense else None, distilled, size)
+    start = {} if weights is None else {"weights": os.fspath(weights), "entry": entry, "watch": watch}
+    student = build(grid if dense else None, distilled, size, **start)
     if layers:
         assert objective is not None and features is not None
         add_adapter(student, functools.partial(objective.adapter, teacher=features), seed=seed)

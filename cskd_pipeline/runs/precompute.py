@@ -13,6 +13,7 @@ from cskd_pipeline.errors import UsageError
 from cskd_pipeline.labels.choice import make_encodings, stored_settings, target_settings
 from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runs.data import CROP_PCT, open_data
+from cskd_pipeline.runs.imports import import_modules
 from cskd_pipeline.runs.settings import (
     DATA_HELP,
     DEFAULT_TARGETS,
@@ -106,13 +107,17 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
         is_name = self.data in manifest_names() and not is_index(self.data)
         is_path = "/" in self.data or Path(self.data).exists() or is_pattern(self.data)
         root = self.data_root or os.environ.get(ROOT_VARIABLE)
-        weights = self.teacher_weights
+        weights, teacher = self.teacher_weights, self.teacher
+        if teacher and teacher.startswith("local-dir:"):
+            teacher = f"local-dir:{whole(teacher.removeprefix('local-dir:'))}"
         return dataclasses.replace(
             self,
             data=whole(self.data) if is_path and not is_name else self.data,
             data_root=whole(root) if root else None,
             out=whole(self.out),
-            teacher_weights=weights and Path(whole(str(weights))),
+            imports=tuple(whole(name) if name.endswith(".py") else name for name in self.imports),
+            teacher=teacher,
+            teacher_weights=Path(whole(str(weights))) if weights and weights.exists() else weights,
         )
 
 
@@ -150,6 +155,7 @@ def precompute(
     """
     request = PrecomputeRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import require_store_or_room
 
@@ -199,7 +205,7 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
         stored = stored_settings(present.header.encodings)
     index = open_data(request.data, split=request.split, root=request.data_root, watch=watch)
     classes, recipe = len(index.classes), request.crop_recipe()
-    teacher = request.load_teacher(index, size=recipe.size, device=device)
+    teacher = request.load_teacher(index, size=recipe.size, device=device, watch=watch)
     known = present.header.encodings if present is not None else {}
     stored = with_channels(stored, known, index=index, recipe=recipe, teacher=teacher)
     encodings = make_encodings(stored, positions=teacher.positions, classes=classes)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.progress import Watch, silent
-from cskd_pipeline.runs.settings import require_file
+from cskd_pipeline.runs.imports import import_modules
+from cskd_pipeline.runs.settings import require_weights
 from cskd_pipeline.runs.source import SourceSettings, store_job
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 
@@ -36,11 +37,12 @@ def repair(
     """
     request = RepairRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.labelling.repair import repair as run
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.storage import open_storage
 
-    require_file("--teacher-weights", request.teacher_weights)
+    require_weights("--teacher-weights", request.teacher_weights)
     return run(
         open_storage(store),
         lambda reader: store_job(reader, request, watch=progress),

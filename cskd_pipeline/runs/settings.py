@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cskd_pipeline.errors import DataError, UsageError
+from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.settings import Named, Settings, setting
 
 if TYPE_CHECKING:
@@ -54,10 +55,17 @@ class WeightsSettings(Settings):
 
     teacher_weights: Path | None = setting(
         None,
-        "The teacher's weights (.safetensors, .pth).",
+        "The teacher's weights: a file (.safetensors, .pth), a folder of timm's save_for_hf, or hf-hub:USER/NAME.",
         group="teacher",
         metavar="FILE",
         shown="timm's pretrained ones",
+    )
+    teacher_entry: str | None = setting(
+        None,
+        "Where in the file they are, such as state_dict or state_dict_ema.",
+        group="teacher",
+        metavar="NAME",
+        shown="a moving average, if there is one",
     )
 
 
@@ -66,7 +74,10 @@ class TeacherSettings(WeightsSettings):
     """Which teacher, and how it runs. What is None is as `load_teacher` has it by default."""
 
     teacher: str | None = setting(
-        None, "A model of timm; regnety_160 is the published teacher.", group="teacher", metavar="MODEL"
+        None,
+        "A model of timm, local-dir:FOLDER or hf-hub:USER/NAME; regnety_160 is the published teacher.",
+        group="teacher",
+        metavar="MODEL",
     )
     teacher_args: Named = setting(
         {},
@@ -115,8 +126,8 @@ class TeacherSettings(WeightsSettings):
     )
 
     def require_teacher(self, *, option: str = "--teacher") -> None:
-        """Raise UsageError unless timm knows the teacher and its normalisation is one, and DataError unless its file of
-        weights exists.
+        """Raise UsageError unless timm knows the teacher and its normalisation is one, and DataError unless its weights
+        exist.
 
         `option` is what it is given by.
         """
@@ -126,7 +137,7 @@ class TeacherSettings(WeightsSettings):
             raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
         resolve_teacher(self.teacher)
         self.normalised(option=option)
-        require_file(f"{option}-weights", self.teacher_weights)
+        require_weights(f"{option}-weights", self.teacher_weights)
 
     def normalised(self, *, option: str = "--teacher") -> tuple[Channels, Channels] | None:
         """Mean and std of the teacher's input, None for timm's; UsageError if one is missing or malformed."""
@@ -149,12 +160,13 @@ class TeacherSettings(WeightsSettings):
         option: str = "--teacher",
         normalised: tuple[Channels, Channels] | None = None,
         rows: tuple[int, ...] | None = None,
+        watch: Watch = silent,
     ) -> Teacher:
         """The teacher, ready to run on crops of `size` pixels of these images.
 
         `normalised` is the mean and std of its input, and `rows` its outputs for the data's classes, where they are
-        known otherwise than from these settings. Errors as `models.teacher.load.load_teacher`, and as
-        `models.teacher.classes.output_rows`.
+        known otherwise than from these settings. `watch` is told about the weights. Errors as
+        `models.teacher.load.load_teacher`, and as `models.teacher.classes.output_rows`.
         """
         from cskd_pipeline.data import class_forms
         from cskd_pipeline.models.teacher.classes import output_rows
@@ -173,6 +185,7 @@ class TeacherSettings(WeightsSettings):
             size=size,
             device=device,
             weights=self.teacher_weights,
+            entry=self.teacher_entry,
             args=self.teacher_args,
             normalised=normalised or self.normalised(option=option),
             option=option,
@@ -181,6 +194,7 @@ class TeacherSettings(WeightsSettings):
             compile=self.compile_teacher,
             chunk=CHUNK if self.chunk is None else self.chunk,
             global_source=self.global_source,
+            watch=watch,
         )
 
 
@@ -196,6 +210,9 @@ class TwoTeachersSettings(TeacherSettings):
     )
     second_teacher_weights: Path | None = setting(
         None, "The second teacher's weights.", group="teacher", metavar="FILE", shown="timm's pretrained ones"
+    )
+    second_teacher_entry: str | None = setting(
+        None, "Where in the file they are.", group="teacher", metavar="NAME", shown="a moving average"
     )
     second_teacher_args: Named = setting(
         {}, "An argument for its constructor; may be repeated.", group="teacher", option="second-teacher-arg"
@@ -221,6 +238,7 @@ class TwoTeachersSettings(TeacherSettings):
                     first,
                     teacher=self.second_teacher,
                     teacher_weights=self.second_teacher_weights,
+                    teacher_entry=self.second_teacher_entry,
                     teacher_args=self.second_teacher_args,
                     teacher_mean=self.second_teacher_mean,
                     teacher_std=self.second_teacher_std,
@@ -283,6 +301,14 @@ class MachineSettings(Settings):
         shown="auto, by the processors",
         low=0,
     )
+    imports: tuple[str, ...] = setting(
+        (),
+        "Import a Python module first (a name, or a .py file), such as one that registers your models with timm; may "
+        "be repeated.",
+        group="machine",
+        option="import",
+        metavar="MODULE",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,7 +323,12 @@ class AugmentSettings(MachineSettings):
     )
 
 
-def require_file(option: str, path: Path | None) -> None:
-    """Raise DataError if a path is given and no file is there."""
-    if path is not None and not path.is_file():
-        raise DataError(f"{option} {path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file")
+def require_weights(option: str, path: Path | None) -> None:
+    """Raise DataError if a path is given and no weights are there."""
+    from cskd_pipeline.models.hub_model import is_hub_name, weights_of
+
+    if path is None:
+        return
+    if not is_hub_name(str(path)) and not path.exists():
+        raise DataError(f"{option} {path} does not exist; give a file of weights")
+    weights_of(path)

@@ -11,7 +11,7 @@ from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.progress import Watch
 from cskd_pipeline.record import is_later
 from cskd_pipeline.runs.data import find_data, other_classes
-from cskd_pipeline.runs.settings import DataSettings, MachineSettings, TeacherSettings, WeightsSettings, require_file
+from cskd_pipeline.runs.settings import DataSettings, MachineSettings, TeacherSettings, WeightsSettings, require_weights
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
@@ -33,7 +33,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.runtime.device import choose_device
 
-    require_file("--teacher-weights", source.teacher_weights)
+    require_weights("--teacher-weights", source.teacher_weights)
     header = reader.header
     spec, recipe = origin(header, where=reader.path)
     device = choose_device(source.device)
@@ -41,6 +41,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
     settings = TeacherSettings.of(
         teacher=spec.model,
         teacher_weights=source.teacher_weights,
+        teacher_entry=source.teacher_entry,
         teacher_args=spec.args,
         teacher_precision=spec.precision,
         channels_last=spec.channels_last,
@@ -50,7 +51,7 @@ def store_job(reader: StoreReader, source: SourceSettings, *, watch: Watch) -> P
     )
     try:
         teacher = settings.load_teacher(
-            index, size=recipe.size, device=device, normalised=(spec.mean, spec.std), rows=spec.rows
+            index, size=recipe.size, device=device, normalised=(spec.mean, spec.std), rows=spec.rows, watch=watch
         )
     except MismatchError as error:
         if source.teacher_weights is None:

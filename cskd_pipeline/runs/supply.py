@@ -127,7 +127,7 @@ def find_supply(request: TrainRequest, seeds: Seeds | None, *, device: torch.dev
     if seeds is None:  # a new view of every image in every epoch
         seeds = tuple(range(request.epochs * max(1, request.repeats)))
     teachers = tuple(
-        teacher.load_teacher(index, size=recipe.size, device=device, option=option)
+        teacher.load_teacher(index, size=recipe.size, device=device, option=option, watch=watch)
         for option, teacher in request.teachers().items()
     )
     return Supply(index, recipe, seeds, teachers=teachers)

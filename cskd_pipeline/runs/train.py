@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from cskd_pipeline.errors import RetryError, UsageError
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import CROP_PCT, evaluation_set, scored_images
+from cskd_pipeline.runs.imports import import_modules
 from cskd_pipeline.runs.open import student_for
 from cskd_pipeline.runs.settings import (
     AugmentSettings,
@@ -18,7 +19,7 @@ from cskd_pipeline.runs.settings import (
     DataSettings,
     TeacherSettings,
     TwoTeachersSettings,
-    require_file,
+    require_weights,
 )
 from cskd_pipeline.runs.supply import CANARY, Supply, find_supply
 from cskd_pipeline.runtime.allocator import keep_freed_memory
@@ -98,10 +99,18 @@ class TrainRequest(DataSettings, TrainConfig, TwoTeachersSettings, CropSettings,
     )
     student_weights: Path | None = setting(
         None,
-        "Weights to start from; classifiers for other classes start afresh.",
+        "What to start from: a file of weights, a folder of timm's save_for_hf, or hf-hub:USER/NAME. Classifiers for "
+        "other classes start afresh.",
         group="student",
         metavar="FILE",
         shown="random ones",
+    )
+    student_entry: str | None = setting(
+        None,
+        "Where in the file they are, such as state_dict_ema.",
+        group="student",
+        metavar="NAME",
+        shown="a moving average, if there is one",
     )
     objective: str | None = setting(
         None,
@@ -232,6 +241,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
     """
     request = TrainRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.models.student import resolve_name
     from cskd_pipeline.models.weights import weights_digest
     from cskd_pipeline.runtime.device import process_group
@@ -243,7 +253,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
     from cskd_pipeline.training.trackers import require_trackers
 
     resolve_name(request.student)
-    require_file("--student-weights", request.student_weights)
+    require_weights("--student-weights", request.student_weights)
     require_trackers(request.trackers)
     for option, teacher in request.teachers().items():
         teacher.require_teacher(option=option)
@@ -272,7 +282,9 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
             args=request.student_args,
             drop_path=request.drop_path,
             weights=request.student_weights,
+            entry=request.student_entry,
             seed=request.seed,
+            watch=watch,
         )
         if student.fresh:
             watch(f"started afresh, for {request.student_weights} does not fit them: {', '.join(student.fresh)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
+from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.record import require_choice
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def weights_file(path: Path, *, weights: str) -> Path:
 
 
 def open_model(
-    file: Path, *, student: str | None = None, args: Mapping[str, Any] | None = None, classes: int | None = None
+    file: Path,
+    *,
+    student: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    classes: int | None = None,
+    watch: Watch = silent,
 ) -> Student:
     """The student of a weights file, on the CPU; its `size` is the model's own.
 
@@ -64,7 +70,7 @@ def open_model(
     built = create_student(name, classes=count, args=arguments)
     if isinstance(built, TokenStudent):  # the third head of CSKD's evaluation
         built = create_student(name, classes=count, args=arguments, grid=(1, 1))
-    fit_weights(built.model, load_weights(file), source=file)
+    fit_weights(built.model, load_weights(file, watch=watch), source=file, watch=watch)
     return built
 
 

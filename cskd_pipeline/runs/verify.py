@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.progress import Watch, silent
+from cskd_pipeline.runs.imports import import_modules
 from cskd_pipeline.runs.source import SourceSettings, store_job
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.seeds import format_seeds
@@ -39,7 +40,7 @@ class VerifyRequest(SourceSettings):
     @property
     def recomputes(self) -> bool:
         """Whether anything asks for crops to be recomputed."""
-        how = (self.data, self.data_root, self.teacher_weights, self.crops, self.key)
+        how = (self.data, self.data_root, self.teacher_weights, self.teacher_entry, self.crops, self.key)
         return self.recompute or any(value is not None for value in how)
 
 
@@ -92,6 +93,7 @@ def verify(
     """
     request = VerifyRequest.given(request, settings)
     keep_freed_memory()
+    import_modules(request.imports)
     from cskd_pipeline.runtime.processors import worker_count
     from cskd_pipeline.store import StoreReader, check_files, check_tree, summarise
 

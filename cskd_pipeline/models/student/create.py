@@ -18,6 +18,7 @@ from torch import nn
 
 from cskd_pipeline.errors import UsageError, nearest
 from cskd_pipeline.models.civt import CivT
+from cskd_pipeline.models.hub_model import is_hub_name
 from cskd_pipeline.models.student.heads import (
     CivtStudent,
     PlainStudent,
@@ -27,8 +28,9 @@ from cskd_pipeline.models.student.heads import (
     TokenStudent,
 )
 from cskd_pipeline.models.student.probe import require_answers, require_tiles, with_map_head
-from cskd_pipeline.models.timm_model import build_model, input_size
+from cskd_pipeline.models.timm_model import OF_YOUR_OWN, build_model, input_size
 from cskd_pipeline.models.weights import fit_weights, load_weights
+from cskd_pipeline.progress import Watch, silent
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
@@ -42,11 +44,12 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 def resolve_name(name: str) -> str:
     """timm's name of a model, aliases resolved; raises UsageError, with the nearest names, if timm has no such one."""
+    if is_hub_name(name):
+        raise UsageError(f"a student is named by its architecture, found {name!r}; give that as --student-weights")
     resolved = ALIASES.get(name, name)
     if not timm.is_model(resolved):
-        raise UsageError(
-            f"timm {timm.__version__} has no model {name!r}{nearest(name, [*ALIASES, *timm.list_models()])}"
-        )
+        known = [*ALIASES, *timm.list_models()]
+        raise UsageError(f"timm {timm.__version__} has no model {name!r}{nearest(name, known)}{OF_YOUR_OWN}")
     return resolved
 
 
@@ -61,7 +64,9 @@ def create_student(
     distillation: bool = False,
     layers: tuple[int, ...] = (),
     weights: Path | str | None = None,
+    entry: str | None = None,
     seed: int = 0,
+    watch: Watch = silent,
 ) -> Student:
     """A student on the CPU, initialised from `seed` without touching the global random state.
 
@@ -75,7 +80,11 @@ def create_student(
         distillation: give a model without a distillation token the second head that a distillation objective needs.
         layers: blocks whose patch tokens it shows, the last of them -1, which for models without tokens is the last
             feature map.
-        weights: file to start from; classifiers of another class count keep their own start (see `fresh`).
+        weights: what to start from, as `load_weights` takes it; classifiers of another class count keep their own
+            start (see `fresh`).
+        entry: where in the file they are.
+        seed: of its own start.
+        watch: is told what `load_weights` and `fit_weights` have to say.
 
     Raises:
         UsageError: unknown model, arguments it refuses or that make it something else than a classifier of RGB
@@ -105,9 +114,10 @@ def create_student(
     if weights is not None:
         student.fresh = fit_weights(
             student.model,
-            load_weights(weights),
+            load_weights(weights, entry=entry, option="--student-entry", watch=watch),
             source=weights,
             may_differ=("head.", "head_dist.", "head_conv.", "head_inv.", "fc.", "classifier.", *_classifiers(model)),
+            watch=watch,
         )
     return student
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError, first_line, nearest
-from cskd_pipeline.models.normalisation import Channels, normalisation
+from cskd_pipeline.models.hub_model import is_hub_name, open_hub_model
+from cskd_pipeline.models.normalisation import Channels, normalisation, normalisation_of
 from cskd_pipeline.models.teacher.spec import TeacherSpec
 from cskd_pipeline.models.teacher.teacher import Teacher
-from cskd_pipeline.models.timm_model import build_model, refuse_settled
+from cskd_pipeline.models.timm_model import OF_YOUR_OWN, build_model, refuse_settled
 from cskd_pipeline.models.weights import fit_weights, load_weights, weights_digest
+from cskd_pipeline.progress import Watch, silent
 
 TEACHER_ALIASES: Mapping[str, str] = MappingProxyType({"regnety_160": "regnety_160.deit_in1k"})
 """The papers' teacher: timm's bare name stands for other weights."""
@@ -29,21 +31,24 @@ def load_teacher(
     size: int,
     device: torch.device,
     weights: Path | str | None = None,
+    entry: str | None = None,
     rows: tuple[int, ...] | None = None,
     outputs: int | None = None,
     args: Mapping[str, Any] | None = None,
     normalised: tuple[Channels, Channels] | None = None,
     option: str = "--teacher",
     global_source: str | None = None,
+    watch: Watch = silent,
     **running: Any,
 ) -> Teacher:
     """The teacher, ready to run.
 
     Args:
-        name: a timm model or an alias.
+        name: a timm model or an alias, or a model with weights and configuration, as `hub_model` names them.
         classes: of the data.
         size: side of the crops in pixels.
-        weights: a file; None takes timm's pretrained weights.
+        weights: a file, a folder or a model on the hub; None takes timm's pretrained weights.
+        entry: where in the file they are, see `load_weights`.
         rows: for every class of the data the output of the classifier that it is; None takes all, in their order.
         outputs: how many there must be, where that is known.
         args: further keyword arguments of timm.create_model.
@@ -51,6 +56,7 @@ def load_teacher(
         option: what the teacher is given by, for errors.
         global_source: of `TeacherSpec`; None is "mean", or "head" for a model with tokens, whose output is not the
             mean over its patches.
+        watch: is told what `load_weights` and `fit_weights` have to say.
         running: fields of `TeacherSpec` that say how it runs (precision, chunk, ...).
 
     Raises:
@@ -58,8 +64,12 @@ def load_teacher(
         DataError: the weights cannot be had, are damaged, or do not fit.
         MismatchError: pretrained weights of another class count.
     """
-    tag = resolve_teacher(name)
+    hub = open_hub_model(name) if is_hub_name(name) else None
     arguments = dict(args or {})
+    if hub is not None:
+        _require_outputs(name, hub.classes, classes, rows=rows, outputs=outputs, option=option)
+        weights, arguments = weights or name, {**hub.args, **arguments}
+    tag = resolve_teacher(name)
     if rows == tuple(range(classes)) and outputs == classes:
         rows = None
     if weights is None:
@@ -70,15 +80,15 @@ def load_teacher(
         model = _pretrained(tag, arguments, option)
         found = model.state_dict()
     else:
-        found = load_weights(weights)
+        found = load_weights(weights, entry=entry, option=f"{option}-entry", watch=watch)
     if weights is not None or rows is not None:
         model = build_model(
             tag if weights is None else tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg"
         )
         if rows is not None:
             found = _taken(model, found, rows, outputs=outputs, source=weights or tag, option=option)
-        fit_weights(model, found, source=weights or tag)
-    mean, std = normalised or normalisation(model)
+        fit_weights(model, found, source=weights or tag, watch=watch)
+    mean, std = normalised or (normalisation(model) if hub is None else normalisation_of(hub.config, hub.architecture))
     spec = TeacherSpec(
         model=tag,
         weights=weights_digest(model),
@@ -94,11 +104,14 @@ def load_teacher(
 
 
 def resolve_teacher(name: str) -> str:
-    """timm's name of a teacher, aliases resolved; raises UsageError, with the nearest names, if timm has none such."""
-    resolved = TEACHER_ALIASES.get(name, name)
+    """timm's name of a teacher, aliases and models of a hub resolved.
+
+    Raises UsageError, with the nearest names, if timm has none such, and what `open_hub_model` raises.
+    """
+    resolved = open_hub_model(name).architecture if is_hub_name(name) else TEACHER_ALIASES.get(name, name)
     if not timm.is_model(resolved):
         known = [*TEACHER_ALIASES, *timm.list_models()]
-        raise UsageError(f"timm {timm.__version__} has no model {name!r}{nearest(name, known)}")
+        raise UsageError(f"timm {timm.__version__} has no model {resolved!r}{nearest(resolved, known)}{OF_YOUR_OWN}")
     base, _, tag = resolved.partition(".")
     tagged = timm.list_pretrained(f"{base}.*")
     if tag and resolved not in tagged:
