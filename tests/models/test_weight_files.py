@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -173,3 +174,75 @@ def test_contents_decide_about_the_format(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "weights.pth")
     torch.save(WEIGHTS, tmp_path / "weights.safetensors")
     assert load_weights(tmp_path / "weights.pth").keys() == load_weights(tmp_path / "weights.safetensors").keys()
+
+
+ENTRIES = {
+    "state_dict": {f"model.{name}": value for name, value in WEIGHTS.items()}
+    | {f"ema_model.module.{name}": value + 1 for name, value in WEIGHTS.items()},
+    "state_dict_ema": {name: value + 2 for name, value in WEIGHTS.items()},
+    "nets": {"teacher": {name: value + 3 for name, value in WEIGHTS.items()}, "steps": 5},
+    "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "added"),
+    [(None, 2), ("state_dict_ema", 2), ("state_dict", 0), ("state_dict.ema_model.module", 1), ("nets.teacher", 3)],
+)
+def test_an_entry_is_taken_and_that_is_said(entry: str | None, added: int, tmp_path: Path) -> None:
+    torch.save(ENTRIES, tmp_path / "w.ckpt")
+    said: list[object] = []
+    found = load_weights(tmp_path / "w.ckpt", entry=entry, option="--teacher-entry", watch=said.append)
+    assert found.keys() == WEIGHTS.keys() and all(torch.equal(found[key], WEIGHTS[key] + added) for key in WEIGHTS)
+    others = [name for name in ("state_dict", "state_dict_ema", "nets.teacher") if name != (entry or "state_dict_ema")]
+    assert said == [
+        f"{tmp_path / 'w.ckpt'}: took the weights in {entry or 'state_dict_ema'}, it also has {', '.join(others)} "
+        "(--teacher-entry takes another)"
+    ]
+
+
+def test_what_there_is_no_choice_of_is_not_mentioned(tmp_path: Path) -> None:
+    said: list[object] = []
+    for content in (WEIGHTS, {"model": WEIGHTS}):
+        torch.save(content, tmp_path / "w.pth")
+        load_weights(tmp_path / "w.pth", watch=said.append)
+    assert not said
+
+
+def test_an_unknown_entry_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    torch.save(ENTRIES, tmp_path / "w.ckpt")
+    with pytest.raises(DataError, match=r"no entry 'ema'; give entry one of state_dict, state_dict_ema, nets\.teacher"):
+        load_weights(tmp_path / "w.ckpt", entry="ema")
+    torch.save({"student": WEIGHTS, "teacher": WEIGHTS}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match="says not which of its entries are the weights; give entry one of student, te"):
+        load_weights(tmp_path / "w.pth")
+    assert load_weights(tmp_path / "w.pth", entry="teacher").keys() == WEIGHTS.keys()
+
+
+@pytest.mark.parametrize("name", ["test_vit", "deit_tiny_distilled_patch16_224"])
+def test_position_embeddings_of_another_size_are_resampled_and_that_is_said(name: str) -> None:
+    args = {} if name == "test_vit" else {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    small, large = (timm.create_model(name, img_size=size, num_classes=3, **args) for size in (64, 160))
+    said: list[str] = []
+    assert fit_weights(large, small.state_dict(), source="w.pth", watch=said.append) == ()
+    before, after = (tuple(model.pos_embed.shape) for model in (small, large))
+    assert said == [f"w.pth: pos_embed resampled from {before} to {after}"]
+    assert torch.equal(large.blocks[0].attn.qkv.weight, small.blocks[0].attn.qkv.weight)
+    said.clear()
+    fit_weights(small, small.state_dict(), source="w.pth", watch=said.append)
+    assert not said
+
+
+def test_what_timms_filter_does_not_mend_is_named_as_it_is_in_the_file() -> None:
+    model = timm.create_model("test_vit", img_size=64, num_classes=3)
+    wrong = {**timm.create_model("test_vit", img_size=160, num_classes=3).state_dict(), "extra": torch.ones(1)}
+    with pytest.raises(DataError, match=r"pos_embed is .* is needed; unknown extra") as caught:
+        fit_weights(model, wrong, source="w.pth")
+    assert "unknown extra" in caught.value.details
+
+
+def test_all_that_does_not_fit_is_in_the_details() -> None:
+    module = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
+    with pytest.raises(DataError, match=r"missing 0\.weight, 0\.bias, 1\.weight and 5 more; unknown a") as caught:
+        fit_weights(module, {"a": torch.ones(1)}, source="w.pth")
+    assert caught.value.details == (*(f"missing {key}" for key in module.state_dict()), "unknown a")
