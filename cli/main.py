@@ -24,6 +24,7 @@ from .index import index
 from .inspect import inspect
 from .options import VERBOSE
 from .pack import pack
+from .plan import plan
 from .precompute import precompute
 from .repair import repair
 from .standard_streams import OutputError, settle_standard_streams
@@ -123,6 +124,7 @@ def main() -> None:
 
 
 for command in (
+    plan,
     precompute,
     train,
     evaluate,

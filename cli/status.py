@@ -8,6 +8,7 @@ import click
 
 from cskd_pipeline.runs.inspect import status as run
 from cskd_pipeline.seeds import format_seeds
+from cskd_pipeline.wording import duration
 
 from .options import json_option
 
@@ -40,11 +41,4 @@ def status(store: str, as_json: bool) -> None:
     shown = f" ({format_seeds(progress.complete)})" if len(complete) > MAX_SEEDS else ""
     click.echo(f"{len(complete)} of {len(progress.seeds)} begun seeds are complete{shown}")
     if progress.left_s is not None:
-        click.echo(f"{progress.crops_s:,.1f} crops/s, {_duration(progress.left_s)} to go")
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+        click.echo(f"{progress.crops_s:,.1f} crops/s, {duration(progress.left_s)} to go")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.runs.inspect import inspect, status
     from cskd_pipeline.runs.open import Labels, open
     from cskd_pipeline.runs.pack import PackRequest, pack
+    from cskd_pipeline.runs.plan import PlanRequest, plan
     from cskd_pipeline.runs.precompute import PrecomputeRequest, precompute
     from cskd_pipeline.runs.repair import RepairRequest, repair
     from cskd_pipeline.runs.train import TrainRequest, train
@@ -48,6 +49,7 @@ __all__ = [
     "IndexRequest",
     "Labels",
     "PackRequest",
+    "PlanRequest",
     "PrecomputeRequest",
     "Progress",
     "RepairRequest",
@@ -62,6 +64,7 @@ __all__ = [
     "objective",
     "open",
     "pack",
+    "plan",
     "precompute",
     "repair",
     "status",

@@ -13,7 +13,7 @@ class Progress(NamedTuple):
         task: what is being done, such as "index train" or "epoch 3/300".
         done: units that are finished.
         total: units in all.
-        unit: "image", "crop", "update" or "byte".
+        unit: "image", "crop", "update", "byte" or "second".
         detail: what a bar shows beside it, such as the loss.
         note: a line for logs that cannot show a bar; "" between such lines.
     """

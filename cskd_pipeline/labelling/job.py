@@ -158,8 +158,9 @@ def work(
             by_all = max(1, left_before - left)
             advance(
                 0,
-                note=f"seed {unit[0]} block {unit[1] + 1}/{header.blocks} committed, {done / seconds:,.0f} crops/s, "
-                f"{left:,} blocks left, {left * seconds / by_all:,.0f} s to go",
+                unit,
+                note=f"committed, {done / seconds:,.0f} crops/s, {left:,} blocks left, "
+                f"{left * seconds / by_all:,.0f} s to go",
             )
 
     def write(made: Block) -> bool:
@@ -174,10 +175,11 @@ def work(
 
     made_crops, total = 0, left_before * header.block
 
-    def advance(crops: int, *, note: str = "") -> None:
+    def advance(crops: int, at: Unit, *, note: str = "") -> None:
         nonlocal made_crops
         made_crops += crops
-        watch(Progress("precompute", made_crops, total, "crop", note=note))
+        where = f"seed {at[0]} block {at[1] + 1}/{header.blocks}"
+        watch(Progress("precompute", made_crops, total, "crop", where, note=note and f"{where} {note}"))
         units.progress(crops)
 
     with ThreadPoolExecutor(1) as thread:
@@ -227,7 +229,7 @@ def compute(
     *,
     workers: int,
     augment: bool = True,
-    advance: Callable[[int], object] = lambda crops: None,
+    advance: Callable[[int, Unit], object] = lambda crops, unit: None,
 ) -> Generator[Block]:
     """The blocks of these units, which are asked for as there is room for their crops.
 
@@ -274,7 +276,7 @@ def _blocks(
     header: StoreHeader,
     labelled: Generator[tuple[CropBatch, Answer]],
     loader: CropLoader,
-    advance: Callable[[int], object],
+    advance: Callable[[int, Unit], object],
 ) -> Generator[Block]:
     parts: list[dict[str, Records]] = []
     samples: list[NDArray[np.int64]] = []
@@ -288,7 +290,7 @@ def _blocks(
             fidelity = fidelity or measure(job.encodings, parts[0], *said, grid=job.teacher.grid)
             samples.append(crops.draws_B["sample"])
             checksums.append(crops.checksums())
-            advance(len(crops))
+            advance(len(crops), (seed, block))
             if sum(map(len, samples)) < len(header.rows(block)):
                 continue
             order = np.argsort(np.concatenate(samples))

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from cskd_pipeline.errors import RetryError
+from cskd_pipeline.wording import size
 
 SHARED_MEMORY = Path("/dev/shm")
 CHOSEN, MEMORY, DISK = 1.0, 0.5, 0.9
@@ -39,16 +40,8 @@ def scratch_folder(chosen: Path | None, *, needed: int) -> Path:
             continue
         if needed <= int(share * free):
             return folder
-        refused.append(f"{folder} has {_size(free)} free" + (f", {share:.0%} of it may be taken" if share < 1 else ""))
+        refused.append(f"{folder} has {size(free)} free" + (f", {share:.0%} of it may be taken" if share < 1 else ""))
     raise RetryError(
-        f"the decoded labels in use need {_size(needed)}, and {'; '.join(refused)}; give a folder on a local disk "
+        f"the decoded labels in use need {size(needed)}, and {'; '.join(refused)}; give a folder on a local disk "
         "with --scratch"
     )
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -25,24 +25,21 @@ from cskd_pipeline.runs.settings import (
 )
 from cskd_pipeline.runtime.allocator import keep_freed_memory
 from cskd_pipeline.settings import Seeds, setting
+from cskd_pipeline.wording import size
 
 if TYPE_CHECKING:
     from cskd_pipeline.labelling.job import PrecomputeJob
     from cskd_pipeline.labelling.ray_tasks import Share
-    from cskd_pipeline.store import StoreWriter, TeacherCheck
+    from cskd_pipeline.storage import Storage
+    from cskd_pipeline.store import StoreReader, StoreWriter, TeacherCheck
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSettings, TargetSettings):
-    """What to label, with which teacher, and where the labels go."""
-
-    noun: ClassVar[str] = "precompute"
+class LabellingSettings(DataSettings, TeacherSettings, CropSettings, AugmentSettings, TargetSettings):
+    """What to label, and with which teacher."""
 
     data: str = setting("imagenet-1k", DATA_HELP, group="data", metavar="DATA")
     split: str = setting("train", "Split to label.", group="data", metavar="NAME")
-    out: str = setting(
-        help="The label store: a new folder or s3://bucket/path, or a store to add to.", group="labels", metavar="STORE"
-    )
     seeds: Seeds = setting(
         (0,),
         "Augmentation seeds, each one view of every image: 7, 0:30 (30 not included) or 0:10,20.",
@@ -52,6 +49,24 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
     )
     block: int | None = setting(
         None, "Samples per committed block.", group="labels", shown="chosen to suit the set", low=2
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.crop_recipe()
+        target_settings(self.targets or DEFAULT_TARGETS, self.target_args.items())
+        if not self.seeds:
+            raise UsageError("--seeds names no seed; give at least one")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecomputeRequest(LabellingSettings):
+    """What to label, with which teacher, and where the labels go."""
+
+    noun: ClassVar[str] = "precompute"
+
+    out: str = setting(
+        help="The label store: a new folder or s3://bucket/path, or a store to add to.", group="labels", metavar="STORE"
     )
     rank: int | None = setting(None, "Number of this process, from 0.", group="machine", shown="the launcher's")
     world_size: int | None = setting(
@@ -86,10 +101,6 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.crop_recipe()
-        target_settings(self.targets or DEFAULT_TARGETS, self.target_args.items())
-        if not self.seeds:
-            raise UsageError("--seeds names no seed; give at least one")
         if self.engine == "ray" and (self.rank is not None or self.world_size is not None):
             raise UsageError("--rank and --world-size number processes, which Ray does by itself; leave them out")
         if self.engine != "ray" and (self.tasks is not None or self.ray_address is not None):
@@ -99,6 +110,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
     def anywhere(self) -> Self:
         """The same request for a process that has another current folder and other variables."""
         from cskd_pipeline.data import ROOT_VARIABLE, is_index, is_pattern, manifest_names
+        from cskd_pipeline.models.hub_model import is_hub_name
         from cskd_pipeline.storage import is_address
 
         def whole(path: str) -> str:
@@ -117,7 +129,7 @@ class PrecomputeRequest(DataSettings, TeacherSettings, CropSettings, AugmentSett
             out=whole(self.out),
             imports=tuple(whole(name) if name.endswith(".py") else name for name in self.imports),
             teacher=teacher,
-            teacher_weights=Path(whole(str(weights))) if weights and weights.exists() else weights,
+            teacher_weights=Path(whole(str(weights))) if weights and not is_hub_name(str(weights)) else weights,
         )
 
 
@@ -188,15 +200,31 @@ def precompute(
 
 def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, StoreWriter]:
     """The job that a request describes, and its store, created or opened; errors as `precompute`."""
-    from cskd_pipeline.labelling.calibration import with_channels
-    from cskd_pipeline.labelling.job import PrecomputeJob
-    from cskd_pipeline.runtime.device import choose_device
     from cskd_pipeline.storage import open_storage
     from cskd_pipeline.store import StoreReader, StoreWriter, is_store, read_teacher_check, write_teacher_check
 
-    device = choose_device(request.device)
     storage = open_storage(request.out)
     present = StoreReader(storage) if is_store(storage) else None  # more seeds for a store, which is what it is
+    job = make_job(request, present, watch)
+    if (warning := room_for(job, request.seeds, storage, present)) is not None:
+        watch(f"warning: {warning}")
+    writer = None if present is None else StoreWriter(storage, job.header)  # refuses other settings at once
+    check = None
+    if request.teacher_check and (present is None or read_teacher_check(storage) is None):
+        check = _checked(request, job, watch)
+    writer = writer or StoreWriter(storage, job.header)
+    if check is not None:
+        write_teacher_check(storage, check)
+    return job, writer
+
+
+def make_job(request: LabellingSettings, present: StoreReader | None, watch: Watch) -> PrecomputeJob:
+    """The job that a request describes, in the form that a store has, if one is there; errors as `precompute`."""
+    from cskd_pipeline.labelling.calibration import with_channels
+    from cskd_pipeline.labelling.job import PrecomputeJob
+    from cskd_pipeline.runtime.device import choose_device
+
+    device = choose_device(request.device)
     block = request.block
     if block is None and present is not None:
         block = present.header.block
@@ -215,14 +243,44 @@ def open_job(request: PrecomputeRequest, watch: Watch) -> tuple[PrecomputeJob, S
         f"{teacher.spec.model} ({teacher.spec.weights[:12]}) on {device}, grid {teacher.grid[0]} x {teacher.grid[1]}"
         + (" (global labels alone: it has no map of positions)" if teacher.positions == 1 else "")
     )
-    writer = None if present is None else StoreWriter(storage, job.header)  # refuses other settings at once
-    check = None
-    if request.teacher_check and (present is None or read_teacher_check(storage) is None):
-        check = _checked(request, job, watch)
-    writer = writer or StoreWriter(storage, job.header)
-    if check is not None:
-        write_teacher_check(storage, check)
-    return job, writer
+    return job
+
+
+def room_for(
+    job: PrecomputeJob,
+    seeds: Seeds,
+    storage: Storage,
+    present: StoreReader | None,
+    *,
+    bytes_per_crop: float | None = None,
+) -> str | None:
+    """A line that says that the labels of these seeds will not fit where they go; None where they do, or none can tell.
+
+    Args:
+        job: what is stored.
+        seeds: all that are asked for; blocks that are there need no room.
+        storage: the place.
+        present: the store, if there is one.
+        bytes_per_crop: where that is known; None takes that of the store, or else as much as rows can take.
+    """
+    from cskd_pipeline.store import summarise
+    from cskd_pipeline.store.layout import CROP_CRC
+
+    free, asked = storage.free_bytes(), len(seeds) * len(job.index)
+    most = sum(encoding.field.row_bytes for encoding in job.encodings.values()) + CROP_CRC.row_bytes
+    if free is None or asked * (bytes_per_crop or most) <= free:
+        return None
+    found = None if present is None else summarise(present)
+    made = sum(seed.crops for seed in found.seeds if seed.seed in seeds) if found is not None else 0
+    if bytes_per_crop is None and found is not None and found.crops:
+        bytes_per_crop = found.bytes_per_crop["total"]
+    about, needed = "about" if bytes_per_crop else "up to", (asked - made) * (bytes_per_crop or most)
+    if needed <= free:
+        return None
+    return (
+        f"the labels need {about} {size(needed)} more, and {storage.address} has {size(free)} free: the "
+        "run will stop when that is full, and go on when there is room. Give fewer --seeds, or leave --targets out"
+    )
 
 
 def _checked(request: PrecomputeRequest, job: PrecomputeJob, watch: Watch) -> TeacherCheck:

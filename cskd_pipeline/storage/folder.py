@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,14 @@ class FolderStorage:
     def address(self) -> str:
         """The absolute path."""
         return utf8(self.root)
+
+    def free_bytes(self) -> int | None:
+        """Those of the file system that the folder is on, or will be."""
+        there = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        try:
+            return shutil.disk_usage(there).free
+        except OSError:  # it will be said when something is read or written
+            return None
 
     def at(self, name: str) -> str:
         """The path of a file."""

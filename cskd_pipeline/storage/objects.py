@@ -82,6 +82,10 @@ class ObjectStorage:
         """The URL."""
         return self._url
 
+    def free_bytes(self) -> int | None:
+        """None: a bucket does not say."""
+        return None
+
     def at(self, name: str) -> str:
         """The URL of an object."""
         return f"{self._url}/{name}" if name else self._url

@@ -31,6 +31,9 @@ class Storage(Protocol):
     def address(self) -> str:
         """The absolute path or URL that `open_storage` takes."""
 
+    def free_bytes(self) -> int | None:
+        """Room for further files; None where that is not known, as in object storage."""
+
     def at(self, name: str) -> str:
         """The path or URL of a file, for messages."""
 
