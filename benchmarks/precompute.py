@@ -64,6 +64,8 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
                 measured = twins.measure(what)
                 if turn:
                     spent.append(measured)
+        planned_s, planned_bytes = twins.measure("plan")["keep"].answer
+        stored_bytes = twins.measure("bytes")["keep"].answer
     rates = {what: [turn["keep"].answer / turn["keep"].wall_s for turn in turns] for what, turns in found.items()}
     medians = {f"{what}_s": statistics.median(values) for what, values in rates.items()}
     limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
@@ -74,6 +76,8 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
         "targets": arguments.targets,
         **medians,
         "ratio_to_limit": medians["crops_s"] / limit,
+        "planned_rate": planned_s / medians["crops_s"],
+        "planned_bytes": planned_bytes / stored_bytes,
         "spread": [min(rates["crops"]), max(rates["crops"])],
         **allocation(found["crops"]),
     }
@@ -101,19 +105,21 @@ def prepare(name: str, folder: Path, arguments: argparse.Namespace) -> Iterator[
     blocks = job.header.blocks  # small sets are gone through under several seeds
     units = [divmod(number, blocks) for number in range(-(-arguments.crops // arguments.block))]
     crops = sum(len(job.header.rows(block)) for _, block in units)
-    actions: dict[str, Callable[[], int]] = {
-        "crops": lambda: whole(job, units, folder, workers=arguments.workers),
+    actions: dict[str, Callable[[], Any]] = {
+        "crops": lambda: whole(job, units, folder, workers=arguments.workers)[0],
+        "bytes": lambda: whole(job, units, folder, workers=arguments.workers)[1],
+        "plan": lambda: planned(job, workers=arguments.workers),
         "teacher_only_crops": lambda: teacher_only(job, crops),
         "loader_only_crops": lambda: loader_only(job, units, workers=arguments.workers),
     }
     yield lambda what: actions[what]()
 
 
-def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> int:
-    """Everything, into a store of its own."""
+def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, workers: int) -> tuple[int, float]:
+    """Everything, into a store of its own; crops, and bytes of one."""
     from cskd_pipeline.labelling.job import compute
     from cskd_pipeline.runtime.ahead import ahead
-    from cskd_pipeline.store import StoreWriter
+    from cskd_pipeline.store import StoreReader, StoreWriter, summarise
 
     crops = 0
     with tempfile.TemporaryDirectory(dir=folder) as store:
@@ -122,7 +128,15 @@ def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, wor
         for made in ahead(blocks, depth=1, device=job.teacher.device):
             writer.write_block(*made.unit, made.records, made.crop_crc, versions={}, fidelity=made.fidelity)
             crops += len(made.crop_crc)
-    return crops
+        return crops, summarise(StoreReader(writer.storage)).bytes_per_crop["total"]
+
+
+def planned(job: PrecomputeJob, *, workers: int) -> tuple[float, float]:
+    """Crops per second and bytes of a crop, as `plan` says them for the store's usual blocks."""
+    from cskd_pipeline.labelling.measuring import measure_job
+
+    found = measure_job(dataclasses.replace(job, block=None), seed=100, workers=workers)
+    return found.crops_s, sum(found.bytes_per_crop.values())
 
 
 def teacher_only(job: PrecomputeJob, crops: int) -> int:
@@ -160,14 +174,16 @@ def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
         "| teacher | size | targets | crops/s | least to most | teacher alone | crops alone | of the limit "
-        "| system time, glibc as it comes | system time | times as fast | peak of memory |",
-        f"|{'---|' * 12}",
+        "| planned / measured crops/s | planned / stored bytes | system time, glibc as it comes | system time "
+        "| times as fast | peak of memory |",
+        f"|{'---|' * 14}",
     ]
     for row in rows:
         low, high = row["spread"]
         lines.append(
             f"| {row['teacher']} | {row['size']} | {row['targets']} | {row['crops_s']:.0f} | {low:.0f} to {high:.0f} | "
             f"{row['teacher_only_crops_s']:.0f} | {row['loader_only_crops_s']:.0f} | {row['ratio_to_limit']:.2f} | "
+            f"{row['planned_rate']:.2f} | {row['planned_bytes']:.2f} | "
             f"{row['system_share_as_it_comes']:.1%} | {row['system_share']:.1%} | {row['faster']:.2f} | "
             f"{row['peak_ratio']:.2f} |"
         )

@@ -40,8 +40,9 @@ def plan(request: PlanRequest, as_json: bool) -> None:
 
 
 def _show(plan: Plan) -> None:
+    plural = "" if plan.seeds == 1 else "s"
     click.echo(
-        f"{plan.images:,} images x {plan.seeds} seeds = {plan.crops:,} crops of {plan.size} px, measured on "
+        f"{plan.images:,} images x {plan.seeds} seed{plural} = {plan.crops:,} crops of {plan.size} px, measured on "
         f"{plan.measured_crops:,}"
     )
     click.echo(f"\n{'bytes':16}{'a crop':>10}{'in all':>14}")
@@ -61,6 +62,6 @@ def _show(plan: Plan) -> None:
     if on_gpu:
         click.echo(f"cores           {plan.cores:.1f} make the crops that keep the teacher busy, for each GPU")
     tables = ", ".join(f"{size(total)} for {name}" for name, total in plan.training_bytes.items())
-    click.echo(f"training        {tables}: memory or --scratch of a node, for the targets that the student learns from")
+    click.echo(f"training        {tables}: memory or --scratch of a node")
     click.echo(f"                {1000 / plan.core_crops_s:.1f} processor cores for every 1,000 crops/s of the student")
     click.echo(f"live teacher    {duration(plan.live_seconds)} of this device for each run of {plan.epochs} epochs")

@@ -30,6 +30,7 @@ from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runtime.ahead import ahead
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
+from cskd_pipeline.wording import duration
 
 Answer = tuple[Tensor, Tensor, Tensor, Features]
 """Arguments of `encode`: dense logits fp32 [B, P, C], global ones fp32 [B, C], true classes int64 [B, 2], features."""
@@ -159,8 +160,8 @@ def work(
             advance(
                 0,
                 unit,
-                note=f"committed, {done / seconds:,.0f} crops/s, {left:,} blocks left, "
-                f"{left * seconds / by_all:,.0f} s to go",
+                note=f"committed, {done / seconds:,.0f} crops/s, {left:,} block{'' if left == 1 else 's'} left, "
+                f"{duration(left * seconds / by_all)} to go",
             )
 
     def write(made: Block) -> bool:

@@ -24,8 +24,8 @@ from cskd_pipeline.store import StoreReader, StoreWriter, summarise
 SECONDS = 20.0
 """How long crops are made and labelled, in whole blocks of the measurement; the parts alone take a tenth of that."""
 MOST_CROPS = 32768
-_WHOLE_CHUNKS = 1024
-"""Samples up to which a block of the measurement may grow so that chunks fill it."""
+_ENOUGH, _MOST_OF_A_BLOCK = 256, 1024
+"""Samples of a block of the measurement: little else is stored beside the labels, and the first is soon made."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,10 +85,14 @@ def measure_job(
 
 
 def _block(job: PrecomputeJob) -> int:
-    """Samples of a block that is filled by whole chunks and whole groups, if it is not too large."""
+    """Samples of a block of the measurement: the store's if that is small, else filled by whole chunks and groups."""
     group, chunk = job.recipe.group, job.teacher.spec.chunk
+    if job.block is not None and job.block <= _MOST_OF_A_BLOCK:
+        return job.block
     both = math.lcm(group, chunk)
-    return both if both <= max(group, _WHOLE_CHUNKS) else group * -(-4 * chunk // group)
+    if both > max(group, _MOST_OF_A_BLOCK):
+        both = group
+    return both * max(1, min(_ENOUGH, len(job.index)) // both)
 
 
 def _units(job: PrecomputeJob, seed: int) -> Iterator[Unit]:

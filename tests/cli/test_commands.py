@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -427,3 +428,31 @@ def test_options_that_would_have_no_effect_are_refused(
     outcome = command(*(places.get(word, word) for word in words))
     assert outcome.code == 2
     assert f"{option} is given without" in outcome.error
+
+
+def test_status_is_watched_until_all_is_complete(command: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = store / "seed-000001/commits/000002.json"
+    kept = commit.read_bytes()
+    commit.unlink()
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            commit.write_bytes(kept)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    shown = command("status", store, "--watch", "--every", "3")
+    assert shown.code == 0 and waited == [3, 3]
+    ends = [line for line in shown.out.splitlines() if "begun seeds are complete" in line]
+    assert [end[0] for end in ends] == ["1", "1", "2"]
+
+
+def test_watching_ends_with_ctrl_c(command: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    (store / "seed-000001/commits/000002.json").unlink()
+    monkeypatch.setattr(time, "sleep", interrupt)
+    shown = command("status", store, "--watch")
+    assert shown.code == 0 and not shown.err
