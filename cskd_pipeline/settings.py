@@ -7,6 +7,7 @@ fields. A setting `batch_size` is the option `--batch-size`, and error messages 
 from __future__ import annotations
 
 import dataclasses
+import json
 import numbers
 import os
 import types
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Literal, Self, Union
 
 from cskd_pipeline.errors import UsageError, nearest
 from cskd_pipeline.record import Record, require_choice, require_range
-from cskd_pipeline.seeds import parse_seeds
+from cskd_pipeline.seeds import format_seeds, parse_seeds
 
 Group = Literal["data", "labels", "student", "objective", "schedule", "teacher", "crops", "machine", "output"]
 
@@ -97,6 +98,36 @@ class Settings(Record):
 
 
 Part = typing.TypeVar("Part", bound=Settings)
+
+
+def words(request: Settings) -> list[str]:
+    """The options of a command line that make this request, those at their defaults left out."""
+    found = []
+    for name, kind in kinds(type(request)).items():
+        value = getattr(request, name)
+        if value == kind.default:
+            continue
+        if kind.type is bool:
+            found.append(kind.option if value else f"--no-{kind.option.removeprefix('--')}")
+        elif kind.type == Seeds:
+            found += [kind.option, format_seeds(value)]
+        elif kind.type == Named:
+            found += [word for key, item in value.items() for word in (kind.option, f"{key}={_plain(item)}")]
+        elif kind.repeated:
+            found += [word for item in value for word in (kind.option, item)]
+        else:
+            found += [kind.option, str(value)]
+    return found
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML, which JSON is; a word that YAML takes for text needs no quotes."""
+    if isinstance(value, str) and value.isidentifier() and value.lower() not in _YAML_WORDS:
+        return value
+    return json.dumps(value)
+
+
+_YAML_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -23,7 +24,7 @@ from cskd_pipeline.runs.settings import (
 )
 from cskd_pipeline.runs.supply import CANARY, Supply, find_supply
 from cskd_pipeline.runtime.allocator import keep_freed_memory
-from cskd_pipeline.settings import Named, Seeds, kinds, setting
+from cskd_pipeline.settings import Named, Seeds, kinds, setting, words
 from cskd_pipeline.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -306,7 +307,11 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
                 resume=request.resume,
                 stop=stop,
                 inputs=supply.inputs(request, loader, evaluation, start),
-                notes={"workers": worker_count(request.workers), "preset": request.preset},
+                notes={
+                    "workers": worker_count(request.workers),
+                    "preset": request.preset,
+                    "command": shlex.join(["cskd-pipeline", "train", *words(request)]),
+                },
                 trackers=request.trackers,
                 watch=watch,
             )

@@ -175,8 +175,17 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its dotted name: train.lr, student.args.depth, ..."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _compare(stored: Mapping[str, Any], given: Mapping[str, Any], *, folder: Path) -> None:
-    old, new = dict(_leaves(stored)), dict(_leaves(given))
+    old, new = dict(leaves(stored)), dict(leaves(given))
     differences = [
         f"{name} is {_shown(old.get(name))} there and {_shown(new.get(name))} here"
         for name in sorted(old.keys() | new.keys())
@@ -192,14 +201,6 @@ def _shown(value: Any) -> str:
     """The value, or where it is long (class names, seeds) its ends."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:50]} ... {text[-20:]}"
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read_json(path: Path) -> dict[str, Any]:
