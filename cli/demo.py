@@ -32,7 +32,8 @@ def demo(ctx: click.Context, out: Path) -> None:
     """Run the whole pipeline on the built-in data set in a few minutes, and compare three students.
 
     Draws the data set, trains a small CNN teacher, stores its labels, verifies them, trains the same small ViT with
-    supervised, deit and cskd from the one store, and prints a table. Run again, it continues where it stopped.
+    supervised, deit and cskd from the one store, writes a page of pictures and prints a table. Run again, it continues
+    where it stopped.
     """
     began = time.monotonic()
     if out.exists() and not out.is_dir():
@@ -55,8 +56,10 @@ def demo(ctx: click.Context, out: Path) -> None:
         learn = ["--objective", method, "--epochs", EPOCHS, "--lr", 2e-3]
         _run(ctx, "train", *data, "--labels", store, *student, *learn, *schedule, "--out", out / method)
     _run(ctx, "export", out / "cskd", out / "student.safetensors")
+    pages = [store, *(out / method for method in METHODS)]
+    _run(ctx, "report", *pages, *data, "--out", out / "report.html")
     click.echo(_table(out))
-    click.echo(f"whole demo: {time.monotonic() - began:.0f} s; everything is in {out}")
+    click.echo(f"whole demo: {time.monotonic() - began:.0f} s; everything is in {out}, look at {out / 'report.html'}")
 
 
 def _flags(settings: dict[str, Any]) -> list[Any]:

@@ -27,6 +27,7 @@ from .pack import pack
 from .plan import plan
 from .precompute import precompute
 from .repair import repair
+from .report import report
 from .standard_streams import OutputError, settle_standard_streams
 from .status import status
 from .train import train
@@ -133,6 +134,7 @@ for command in (
     pack,
     status,
     inspect,
+    report,
     verify,
     repair,
     add_targets,

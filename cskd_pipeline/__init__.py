@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.runs.plan import PlanRequest, plan
     from cskd_pipeline.runs.precompute import PrecomputeRequest, precompute
     from cskd_pipeline.runs.repair import RepairRequest, repair
+    from cskd_pipeline.runs.report import ReportRequest, report
     from cskd_pipeline.runs.train import TrainRequest, train
     from cskd_pipeline.runs.verify import VerifyRequest, verify
 
@@ -53,6 +54,7 @@ __all__ = [
     "PrecomputeRequest",
     "Progress",
     "RepairRequest",
+    "ReportRequest",
     "TrainRequest",
     "VerifyRequest",
     "add_targets",
@@ -67,6 +69,7 @@ __all__ = [
     "plan",
     "precompute",
     "repair",
+    "report",
     "status",
     "train",
     "verify",

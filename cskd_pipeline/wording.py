@@ -1,6 +1,14 @@
-"""Quantities as people read them."""
+"""Numbers and lists as people read them."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def percent(share: float) -> str:
+    """A share in 0..1: 94.5%; - where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f}%"
 
 
 def size(count: float) -> str:
@@ -17,3 +25,19 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: 1 seed, 3,500 images."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: a, b and c."""
+    *others, last = names or ("none",)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning where it is longer than `most` characters."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

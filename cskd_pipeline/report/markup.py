@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from cskd_pipeline.report.wording import percent
+from cskd_pipeline.wording import percent
 
 
 class Markup(str):

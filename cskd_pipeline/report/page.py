@@ -31,7 +31,8 @@ def page(parts: list[Part], *, title: str, plots: bool) -> str:
         links = [element("li", element("a", part.heading, href=f"#part-{at}")) for at, part in enumerate(parts)]
         body.append(element("nav", element("ul", *links)))
     for at, part in enumerate(parts):
-        body.append(element("section", element("h2", part.heading, id=f"part-{at}"), *part.blocks))
+        heading = [element("h2", part.heading, id=f"part-{at}")] if len(parts) > 1 else []
+        body.append(element("section", *heading, *part.blocks))
     if not parts:
         body.append(paragraph("There is nothing to show."))
     return f"{_HEAD}{_SCREEN}{element('title', title)}\n{style}\n{element('body', *body)}\n</html>\n"

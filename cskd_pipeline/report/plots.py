@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.report.markup import Markup
-from cskd_pipeline.report.wording import percent, shortened
+from cskd_pipeline.wording import percent, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +164,7 @@ def _svg(figure: Figure, titles: dict[str, str], *, label: str) -> Markup:
     import matplotlib
 
     written = io.BytesIO()
-    plain = {"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False}
+    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False}
     with matplotlib.rc_context(plain), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's font is another
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

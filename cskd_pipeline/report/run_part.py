@@ -8,8 +8,8 @@ from cskd_pipeline.report.markup import Markup, element, figure, folded, legend,
 from cskd_pipeline.report.page import Part
 from cskd_pipeline.report.plots import SERIES, Line, line_plot
 from cskd_pipeline.report.run import Run
-from cskd_pipeline.report.wording import counted, duration, listed, percent, shortened
 from cskd_pipeline.training.run_folder import leaves
+from cskd_pipeline.wording import counted, duration, listed, percent, shortened
 
 WAITING = 0.2
 """The share of an epoch spent waiting for data above which there is something to do, as `train` says too."""

@@ -99,14 +99,16 @@ class Sampled:
         """Agreement by true class; None without true classes."""
         if self.label_n is None:
             return None
-        crops_C = np.bincount(self.label_n, minlength=classes)
-        true_n, same_n = (self.local_nP == of[:, None] for of in (self.label_n, self.global_n))
+        label_n = self.label_n
+        crops_C = np.bincount(label_n, minlength=classes)
+        true_n, same_n = (self.local_nP == of[:, None] for of in (label_n, self.global_n))
 
         def mean_C(value_n: npt.NDArray[Any]) -> Shares:
-            sums = np.bincount(self.label_n, weights=value_n, minlength=classes)
-            return np.divide(sums, crops_C, out=np.full(classes, np.nan), where=crops_C > 0)
+            sums = np.bincount(label_n, weights=value_n, minlength=classes)
+            means: Shares = np.divide(sums, crops_C, out=np.full(classes, np.nan), where=crops_C > 0)
+            return means
 
-        right_n = (self.global_n == self.label_n).astype(float)
+        right_n = (self.global_n == label_n).astype(float)
         return ByClass(crops_C, mean_C(true_n.mean(1)), mean_C(same_n.mean(1)), mean_C(right_n))
 
     def confusion(self) -> Mapping[tuple[int, int], int]:
@@ -154,7 +156,8 @@ def sample_labels(
         raise DataError(f"{store.path} holds no committed block; `cskd-pipeline precompute` makes them")
     drawn = [units[at] for at in permutation(order_key(0, 0), 0, len(units)).tolist()]
     wanted = min(_BLOCKS, len(drawn))
-    seeds, samples, winners, unread = [], [], [], list[str]()
+    seeds, samples, winners = list[Ints](), list[Ints](), list[Ints]()
+    unread: list[str] = []
     for number, (seed, block) in enumerate(drawn):
         if len(seeds) == wanted or len(unread) == 2 * _BLOCKS:
             break
