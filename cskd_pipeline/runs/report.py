@@ -15,8 +15,8 @@ from cskd_pipeline.settings import setting
 
 if TYPE_CHECKING:
     from cskd_pipeline.data import SampleIndex
-    from cskd_pipeline.report.run import Run
-    from cskd_pipeline.report.store_part import StoreFindings
+    from cskd_pipeline.pages.run import Run
+    from cskd_pipeline.pages.store_part import StoreFindings
     from cskd_pipeline.store import StoreReader
 
 
@@ -72,10 +72,10 @@ def report(
         RetryError: storage is full, read-only or out of reach.
     """
     request = ReportRequest.given(request, settings)
-    from cskd_pipeline.report.page import page
-    from cskd_pipeline.report.plots import can_plot
-    from cskd_pipeline.report.run_part import runs_part
-    from cskd_pipeline.report.store_part import store_part
+    from cskd_pipeline.pages.page import page
+    from cskd_pipeline.pages.plots import can_plot
+    from cskd_pipeline.pages.run_part import runs_part
+    from cskd_pipeline.pages.store_part import store_part
     from cskd_pipeline.storage.durable import write_atomic
 
     given = [os.fspath(place) for place in ([places] if isinstance(places, str | os.PathLike) else places)]
@@ -97,7 +97,7 @@ def report(
 
 def _opened(places: Sequence[str]) -> tuple[dict[str, StoreReader], dict[str, Run]]:
     """The stores and the runs by what they are called."""
-    from cskd_pipeline.report.run import is_run, read_run
+    from cskd_pipeline.pages.run import is_run, read_run
     from cskd_pipeline.storage import is_address
     from cskd_pipeline.store import StoreReader
 
@@ -120,9 +120,9 @@ def _opened(places: Sequence[str]) -> tuple[dict[str, StoreReader], dict[str, Ru
 
 
 def _look(name: str, reader: StoreReader, request: ReportRequest, watch: Watch) -> StoreFindings:
-    from cskd_pipeline.report.examples import read_examples
-    from cskd_pipeline.report.sampled import sample_labels
-    from cskd_pipeline.report.store_part import StoreFindings
+    from cskd_pipeline.pages.examples import read_examples
+    from cskd_pipeline.pages.sampled import sample_labels
+    from cskd_pipeline.pages.store_part import StoreFindings
     from cskd_pipeline.runs.source import origin
     from cskd_pipeline.store import summarise
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cskd_pipeline.pages.examples import STEPS, Example
+from cskd_pipeline.pages.markup import Markup, element, figure, legend, text
+from cskd_pipeline.pages.plots import SERIES
 from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.report.examples import STEPS, Example
-from cskd_pipeline.report.markup import Markup, element, figure, legend, text
-from cskd_pipeline.report.plots import SERIES
 from cskd_pipeline.wording import counted, listed, percent
 
 _SHADE = 0.42

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cskd_pipeline.report.markup import Markup, element, figure, folded, legend, note, paragraph, table, text
-from cskd_pipeline.report.page import Part
-from cskd_pipeline.report.plots import SERIES, Line, line_plot
-from cskd_pipeline.report.run import Run
+from cskd_pipeline.pages.markup import Markup, element, figure, folded, legend, note, paragraph, table, text
+from cskd_pipeline.pages.page import Part
+from cskd_pipeline.pages.plots import SERIES, Line, line_plot
+from cskd_pipeline.pages.run import Run
 from cskd_pipeline.training.run_folder import leaves
 from cskd_pipeline.wording import counted, duration, listed, percent, shortened
 

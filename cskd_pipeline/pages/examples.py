@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cskd_pipeline.loading.order import order_key, permutation, sample_batches
+from cskd_pipeline.pages.sampled import PROBABILITIES, WINNERS, Sampled, probabilities_of, winners_of
 from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.report.sampled import PROBABILITIES, WINNERS, Sampled, probabilities_of, winners_of
 
 if TYPE_CHECKING:
     from cskd_pipeline.crops.recipe import CropRecipe

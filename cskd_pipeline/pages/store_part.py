@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.ratio import RATIO_STEPS
-from cskd_pipeline.report.crop_figure import crop_figure
-from cskd_pipeline.report.examples import Example
-from cskd_pipeline.report.markup import (
+from cskd_pipeline.pages.crop_figure import crop_figure
+from cskd_pipeline.pages.examples import Example
+from cskd_pipeline.pages.markup import (
     Markup,
     bar,
     code,
@@ -24,9 +23,10 @@ from cskd_pipeline.report.markup import (
     paragraph,
     table,
 )
-from cskd_pipeline.report.page import Part
-from cskd_pipeline.report.plots import Line, confusion_map, grid_map, line_plot
-from cskd_pipeline.report.sampled import STEPS, Sampled
+from cskd_pipeline.pages.page import Part
+from cskd_pipeline.pages.plots import Line, confusion_map, grid_map, line_plot
+from cskd_pipeline.pages.sampled import STEPS, Sampled
+from cskd_pipeline.ratio import RATIO_STEPS
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import StoreSummary
 from cskd_pipeline.wording import counted, listed, percent, shortened, size

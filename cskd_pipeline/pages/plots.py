@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from cskd_pipeline.report.markup import Markup
+from cskd_pipeline.pages.markup import Markup
 from cskd_pipeline.wording import percent, shortened
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import dataclasses
 from importlib.resources import files
 
 import cskd_pipeline
-from cskd_pipeline.report.markup import Markup, element, note, paragraph
-from cskd_pipeline.report.plots import PLOTS_EXTRA
+from cskd_pipeline.pages.markup import Markup, element, note, paragraph
+from cskd_pipeline.pages.plots import PLOTS_EXTRA
 
 _HEAD = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
 _SCREEN = '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -23,7 +23,7 @@ class Part:
 
 def page(parts: list[Part], *, title: str, plots: bool) -> str:
     """The text of the HTML file; `plots` is whether matplotlib could draw them."""
-    style = element("style", Markup("\n" + (files("cskd_pipeline.report") / "page.css").read_text()))
+    style = element("style", Markup("\n" + (files("cskd_pipeline.pages") / "page.css").read_text()))
     body = [element("h1", title), element("p", f"Written by cskd-pipeline {cskd_pipeline.__version__}.", class_="lead")]
     if not plots:
         body.append(note(f"The plots are left out, for they need matplotlib: {PLOTS_EXTRA} adds it."))
