@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test slow lint faults benchmarks replay scale lock clean
+.PHONY: demo test slow browser lint faults benchmarks replay scale lock clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -20,8 +20,13 @@ PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 test: lint
 	$(PYTEST)
 
-slow: $(READY)
+slow: $(READY) browser
 	$(PYTEST) -m slow
+
+# In which a test looks at the pages of `report`.
+browser:
+	@which chromium || which google-chrome || \
+	  (apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null)
 
 lint: $(READY)
 	$(BIN)/ruff check .

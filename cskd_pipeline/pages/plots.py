@@ -81,6 +81,8 @@ def line_plot(
     axes.set_xlabel(x)
     axes.set_title(y, loc="left", fontsize=10, color=_INK, pad=10)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+    if len(shown := {epoch for line in lines for epoch, _ in line.points}) == 1:
+        axes.set_xticks([*shown])
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))

@@ -110,9 +110,9 @@ def _teacher(summary: StoreSummary) -> list[Markup]:
     said = (
         f"Before the labels were made it named the class of {percent(check.top1)} of {check.images:,} plain centre "
         f"crops ({percent(check.top5)} among its five best), at a mean confidence of {percent(check.confidence)}. "
-        f"{check.recipe_crops:,} crops of the recipe are cut, mixed and erased as the student sees them: it named the "
-        f"class of the larger part of {percent(check.recipe_top1)}, at a mean confidence of "
-        f"{percent(check.recipe_confidence)}."
+        f"Of {check.recipe_crops:,} crops of the recipe, as the student sees them, it named the class of the larger "
+        f"part "
+        f"of {percent(check.recipe_top1)}, at a mean confidence of {percent(check.recipe_confidence)}."
     )
     return [heading, paragraph(said), *(note(line) for line in check.warnings), known]
 
