@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import hub  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 from toys import CLASSES, TEACHER, TEACHER_ARGS, write_toy
 

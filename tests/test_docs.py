@@ -54,7 +54,7 @@ def test_the_readme_names_every_command() -> None:
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     text = (ROOT / "README.md").read_text()
-    named = {int(code) for code in re.findall(r"(?:codes:|,)\s+(\d+) [a-z]", text[text.index("Exit codes") :])}
+    named = {int(code) for code in re.findall(r"(?:codes:|,)\s+(\d+)\s[a-z]", text[text.index("Exit codes") :])}
     kinds = [CskdError, *CskdError.__subclasses__()]
     assert named == {0, 1} | {kind.exit_code for kind in kinds}
 

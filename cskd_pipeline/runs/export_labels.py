@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.labels.choice import target_settings
 from cskd_pipeline.progress import Watch, silent
 from cskd_pipeline.runs.data import counting
+from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.settings import Seeds, Settings, setting
 
 if TYPE_CHECKING:
     from cskd_pipeline.publish import Copied
+    from cskd_pipeline.storage import Storage
     from cskd_pipeline.store import StoreReader, StoreSummary
 
 
@@ -61,7 +64,8 @@ def export_labels(
 ) -> ExportedLabels:
     """Copy complete seeds of a store, each file compared with its checksum on the way, and write a card beside them.
 
-    Takes an `ExportLabelsRequest`, or its settings by name. `out` is a new path or URL, or a copy to add to.
+    Takes an `ExportLabelsRequest`, or its settings by name. `out` is a new path or URL, or a copy to add to;
+    for hf://USER/NAME the copy is made in the cache, uploaded in one commit and removed.
 
     Raises:
         UsageError: there is no such target, or the licence is empty.
@@ -70,14 +74,22 @@ def export_labels(
         RetryError: storage is full, read-only or out of reach.
     """
     request = ExportLabelsRequest.given(request, settings)
+    from cskd_pipeline.data.cache import cache_folder
     from cskd_pipeline.publish import copy_seeds, require_license, write_card
-    from cskd_pipeline.storage import open_storage
+    from cskd_pipeline.storage import FolderStorage, HubStorage, ReadOnly, open_storage, write_file_list
     from cskd_pipeline.store import StoreReader, read_teacher_check, summarise, write_teacher_check
 
     encodings = None if request.targets is None else [*target_settings(request.targets, ())]
     require_license(request.license)
-    target = open_storage(out)
+    target: Storage = open_storage(out)
+    hub, staged = None, None
     reader = StoreReader(store)
+    if isinstance(target, HubStorage):
+        hub, staged = target, cache_folder("uploads", target.repository.replace("/", "--"))
+        hub.stage(staged)
+        target = FolderStorage(staged)
+    elif isinstance(target, ReadOnly):
+        target.refuse()
     copied = copy_seeds(
         reader,
         target,
@@ -92,6 +104,12 @@ def export_labels(
     written = write_card(target, summary, license=request.license)
     if not written:
         progress(f"{target.at('README.md')} was left as it is, since this command did not write it")
+    write_file_list(target)
+    if hub is not None and staged is not None:
+        progress(f"uploading to {out}")
+        hub.upload(staged, message=f"Labels of seeds {format_seeds(summary.complete)}")
+        shutil.rmtree(staged)
+        summary = dataclasses.replace(summary, path=out)
     return ExportedLabels(summary, copied, written)
 
 

@@ -270,6 +270,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
             on_first_rank(lambda: RunFolder(folder).require_free(resume=request.resume))
         seeds = request.seeds
         before = RunFolder(folder).inputs() if request.resume else None
+        begun_by = RunFolder(folder).settings().get("notes", {}).get("command") if request.resume else None
         if seeds is None and before is not None:  # its own, though the store may have got more since
             seeds = before.seeds
         supply = find_supply(request, seeds, device=device, watch=watch)
@@ -310,7 +311,7 @@ def train(request: TrainRequest | None = None, /, *, progress: Watch = silent, *
                 notes={
                     "workers": worker_count(request.workers),
                     "preset": request.preset,
-                    "command": shlex.join(["cskd-pipeline", "train", *words(request)]),
+                    "command": begun_by or shlex.join(["cskd-pipeline", "train", *words(request)]),
                 },
                 trackers=request.trackers,
                 watch=watch,

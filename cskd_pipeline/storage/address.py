@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from cskd_pipeline.errors import UsageError
+from cskd_pipeline.storage import hub, web
 from cskd_pipeline.storage.folder import FolderStorage
 from cskd_pipeline.storage.names import native
 from cskd_pipeline.storage.objects import SCHEMES, open_bucket
@@ -15,12 +16,14 @@ _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):/")
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is the URL of an object store rather than a path."""
+    """Whether `text` is a URL rather than a path."""
     return _URL.match(text) is not None
 
 
 def open_storage(location: Path | str) -> Storage:
-    """The storage at a path, or at a URL such as `s3://bucket/path`. Nothing is looked at or made yet.
+    """The storage at a path, or at a URL: s3://bucket/path, gs://bucket/path, and to read hf://USER/NAME, https://host/path.
+
+    Nothing is looked at or made yet.
 
     Raises:
         UsageError: the URL is malformed, or of a kind that is not read.
@@ -32,7 +35,15 @@ def open_storage(location: Path | str) -> Storage:
             raise UsageError("a path is empty; give a folder, or a URL such as s3://bucket/path")
         return FolderStorage(Path(native(text)))
     scheme, _, rest = text.partition("://")
-    if scheme not in SCHEMES or not rest.strip("/"):
-        kinds = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)
-        raise UsageError(f"{text!r} is no address of an object store; give {kinds} or a path")
-    return open_bucket(text.rstrip("/"))
+    if rest.strip("/"):
+        if scheme == hub.SCHEME:
+            return hub.HubStorage(text)
+        if scheme in web.SCHEMES:
+            return web.WebStorage(text.rstrip("/"))
+        if scheme in SCHEMES:
+            return open_bucket(text.rstrip("/"))
+    kinds = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)
+    raise UsageError(
+        f"{text!r} is no address that labels or images are read from; give {kinds}, hf://USER/NAME, "
+        "https://host/path or a path"
+    )

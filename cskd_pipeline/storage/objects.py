@@ -35,7 +35,12 @@ Result = TypeVar("Result")
 
 
 def open_bucket(url: str) -> ObjectStorage:
-    """The storage at `url`.
+    """The storage at `url`; errors as `open_client`."""
+    return ObjectStorage(url, open_client(url, allow_http=_plain_http()))
+
+
+def open_client(url: str, *, allow_http: bool) -> ObjectStore:
+    """What reads and writes objects below an address.
 
     Raises:
         UsageError: obstore is not installed, or cannot make sense of the address or the environment.
@@ -47,13 +52,13 @@ def open_bucket(url: str) -> ObjectStorage:
             f"{url} needs the package obstore: pip install 'cskd-pipeline[objects]'; or give a local path"
         ) from error
     try:
-        store = from_url(
+        client: ObjectStore = from_url(
             url,
             client_options={
                 "connect_timeout": _seconds(_CONNECT_S),
                 "read_timeout": _seconds(_READ_S),
                 "timeout": _seconds(_REQUEST_S),
-                "allow_http": _plain_http(),
+                "allow_http": allow_http,
             },
             retry_config={
                 "max_retries": RETRIES,
@@ -64,7 +69,7 @@ def open_bucket(url: str) -> ObjectStorage:
         )
     except Exception as error:  # obstore raises many kinds for one thing
         raise UsageError(f"{url} cannot be opened ({_reason(error)}); check the address and the environment") from error
-    return ObjectStorage(url, store)
+    return client
 
 
 class ObjectStorage:

@@ -19,7 +19,7 @@ CARD = "README.md"
 TEACHER_CHECK = "teacher_check.json"
 """What the teacher was found to know; may be in a store."""
 
-_BESIDE = re.compile(r"README\.md|teacher_check\.json|\.gitattributes|\.cache/huggingface/.+")
+_BESIDE = re.compile(r"README\.md|files\.json|teacher_check\.json|\.gitattributes|\.cache/huggingface/.+")
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_COMMIT_BYTES = 1 << 20

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from cskd_pipeline.errors import CskdError, DataError, MismatchError, UsageError
-from cskd_pipeline.storage import Storage
+from cskd_pipeline.storage import ReadOnly, Storage
 from cskd_pipeline.store import layout
 from cskd_pipeline.store.commit import Commit
 from cskd_pipeline.store.header import FORMAT, FORMAT_VERSION, StoreHeader
@@ -23,6 +23,8 @@ def require_store_or_room(storage: Storage, *, out: str = "--out") -> None:
 
     `out` is the option that names the place, for the error.
     """
+    if isinstance(storage, ReadOnly):
+        storage.refuse()
     if is_store(storage) or first_commit(storage) is not None:
         return
     # An empty place will do, and so will leftovers of a store whose creation was cut off.

@@ -37,10 +37,10 @@ def test_want_of_room_is_said_with_sizes_and_the_way_out(disks: Path) -> None:
     with pytest.raises(RetryError) as raised:
         scratch_folder(None, needed=2_560_000)
     assert str(raised.value) == (
-        f"the decoded labels in use need 2.56 MB, and {disks}/shm has 1 kB free, 50% of it may be taken; "
-        f"{disks}/tmp has 1 kB free, 90% of it may be taken; give a folder on a local disk with --scratch"
+        f"the decoded labels in use need 2.6 MB, and {disks}/shm has 1.0 kB free, 50% of it may be taken; "
+        f"{disks}/tmp has 1.0 kB free, 90% of it may be taken; give a folder on a local disk with --scratch"
     )
-    with pytest.raises(RetryError, match="/mine has 1 kB free; give"):
+    with pytest.raises(RetryError, match=r"/mine has 1\.0 kB free; give"):
         scratch_folder(disks / "mine", needed=1001)
 
 
