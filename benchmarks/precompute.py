@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=2048, help="of a measurement (%(default)s)")
     parser.add_argument("--block", type=int, default=512, help="crops a block (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
+    parser.add_argument("--plan-seconds", type=float, default=20, help="of the plan's own measurement (%(default)s)")
     report.add_output_options(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +109,7 @@ def prepare(name: str, folder: Path, arguments: argparse.Namespace) -> Iterator[
     actions: dict[str, Callable[[], Any]] = {
         "crops": lambda: whole(job, units, folder, workers=arguments.workers)[0],
         "bytes": lambda: whole(job, units, folder, workers=arguments.workers)[1],
-        "plan": lambda: planned(job, workers=arguments.workers),
+        "plan": lambda: planned(job, workers=arguments.workers, seconds=arguments.plan_seconds),
         "teacher_only_crops": lambda: teacher_only(job, crops),
         "loader_only_crops": lambda: loader_only(job, units, workers=arguments.workers),
     }
@@ -131,11 +132,11 @@ def whole(job: PrecomputeJob, units: list[tuple[int, int]], folder: Path, *, wor
         return crops, summarise(StoreReader(writer.storage)).bytes_per_crop["total"]
 
 
-def planned(job: PrecomputeJob, *, workers: int) -> tuple[float, float]:
+def planned(job: PrecomputeJob, *, workers: int, seconds: float) -> tuple[float, float]:
     """Crops per second and bytes of a crop, as `plan` says them for the store's usual blocks."""
     from cskd_pipeline.labelling.measuring import measure_job
 
-    found = measure_job(dataclasses.replace(job, block=None), seed=100, workers=workers)
+    found = measure_job(dataclasses.replace(job, block=None), seed=100, workers=workers, seconds=seconds)
     return found.crops_s, sum(found.bytes_per_crop.values())
 
 
