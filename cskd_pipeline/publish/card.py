@@ -16,6 +16,7 @@ import yaml
 
 from cskd_pipeline.errors import DataError, UsageError
 from cskd_pipeline.labels.choice import described
+from cskd_pipeline.publish.markdown import code, fenced, line, table
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.storage import Storage
 from cskd_pipeline.store import layout
@@ -72,9 +73,9 @@ def _front_matter(summary: StoreSummary, license: str | None) -> str:
     identifier = (license or "other").strip().lower()
     values: dict[str, Any] = {"license": identifier}
     if _IDENTIFIER.fullmatch(identifier) is None:
-        values = {"license": "other", "license_details": _line(license)}
+        values = {"license": "other", "license_details": line(license)}
     values |= {
-        "pretty_name": _line(f"Labels of {data['name']} {data['split']} by {teacher.get('model', 'a teacher')}"),
+        "pretty_name": line(f"Labels of {data['name']} {data['split']} by {teacher.get('model', 'a teacher')}"),
         "task_categories": ["image-classification"],
         "tags": ["knowledge-distillation", "image-classification", "vision-transformer", "cskd", "zarr", "timm"],
         "size_categories": [_size_category(summary.crops)],
@@ -91,21 +92,21 @@ def _body(summary: StoreSummary, license: str | None) -> str:
     data, teacher, recipe = header["data"], header["teacher"], header["recipe"]
     height, width = header["grid"]
     facts = {
-        "Data set": f"{_code(data['name'])}, split {_code(data['split'])}",
+        "Data set": f"{code(data['name'])}, split {code(data['split'])}",
         "Samples, classes": f"{data['samples']:,}, {data['classes']:,}",
-        "Digest of keys, labels and order": _code(data["digest"]),
-        "Teacher": f"{_code(teacher.get('model'))} of timm, arguments {_code(json.dumps(teacher.get('args', {})))}",
-        "Digest of its weights": _code(teacher.get("weights")),
-        "Its precision, crops per forward pass": f"{_code(teacher.get('precision'))}, {_code(teacher.get('chunk'))}",
+        "Digest of keys, labels and order": code(data["digest"]),
+        "Teacher": f"{code(teacher.get('model'))} of timm, arguments {code(json.dumps(teacher.get('args', {})))}",
+        "Digest of its weights": code(teacher.get("weights")),
+        "Its precision, crops per forward pass": f"{code(teacher.get('precision'))}, {code(teacher.get('chunk'))}",
         "Grid of positions": f"{height} x {width}",
-        "Global targets": _code(teacher.get("global_source")),
-        "Seeds (views of every sample)": f"{_code(format_seeds(summary.complete))}, {len(summary.complete):,} in all",
+        "Global targets": code(teacher.get("global_source")),
+        "Seeds (views of every sample)": f"{code(format_seeds(summary.complete))}, {len(summary.complete):,} in all",
         "Crops": f"{summary.crops:,}",
-        "Digest of the content": _code(summary.digest),
+        "Digest of the content": code(summary.digest),
     }
     return "\n".join(
         [
-            f"# Labels of {_code(data['name'])} by {_code(teacher.get('model'))}",
+            f"# Labels of {code(data['name'])} by {code(teacher.get('model'))}",
             "",
             "A teacher's labels for augmented crops of a data set, at every position of its grid. With them vision",
             "transformers are trained by distillation without running the teacher. This is a zarr v3 group in store",
@@ -117,11 +118,11 @@ def _body(summary: StoreSummary, license: str | None) -> str:
             "",
             "## What it is made of",
             "",
-            *_table(["", ""], [[name, value] for name, value in facts.items()]),
+            *table(["", ""], [[name, value] for name, value in facts.items()]),
             "",
             "Recipe of the crops:",
             "",
-            *_fenced(json.dumps(recipe, indent=1), "json"),
+            *fenced(json.dumps(recipe, indent=1), "json"),
             "",
             "## What is stored",
             "",
@@ -135,32 +136,33 @@ def _body(summary: StoreSummary, license: str | None) -> str:
             "",
             "## Use",
             "",
-            *_fenced(
-                "hf download USER/NAME --repo-type dataset --local-dir labels.zarr\n"
-                "cskd-pipeline verify labels.zarr\n"
-                "cskd-pipeline train --data DATA --labels labels.zarr --student deit_s --out run",
+            *fenced(
+                "cskd-pipeline verify hf://USER/NAME\n"
+                "cskd-pipeline train --data DATA --labels hf://USER/NAME --student deit_s --out run",
                 "sh",
             ),
             "",
             "`verify` compares every file with its checksum and shows the digest of the content (`--json`). Training",
-            "takes recipe and seeds from the store and refuses data with another digest.",
+            "downloads the seeds and targets that it reads, takes the recipe from the store and refuses data with "
+            "another",
+            "digest. A copy in a folder or a bucket is given by its path.",
             "",
             "With zarr alone:",
             "",
-            *_fenced(_snippet(summary), "python"),
+            *fenced(_snippet(summary), "python"),
             "",
             "## Licence",
             "",
             "The publisher of these labels must choose a licence; none was named."
             if license is None
-            else f"{_code(license)}, as named by the publisher.",
+            else f"{code(license)}, as named by the publisher.",
             "The terms of the data set and of the teacher's weights may also apply to them.",
             "",
             "## Publish it",
             "",
-            "This uploads the folder; after an interruption, run it again to continue (huggingface_hub 1.20 or newer):",
+            "This uploads the folder; after an interruption, run it again to continue:",
             "",
-            *_fenced("hf upload USER/NAME labels.zarr --repo-type dataset", "sh"),
+            *fenced("cskd-pipeline export-labels labels.zarr hf://USER/NAME", "sh"),
             "",
         ]
     )
@@ -173,14 +175,12 @@ def _encodings(summary: StoreSummary) -> list[str]:
     for name, settings in summary.header["encodings"].items():
         stored = size.get(name, 0.0) + size.get(f"{name}_spill", 0.0)
         measured = fidelity.get(name, {})
-        values = ", ".join(f"{_code(key)} {value:.6g}" for key, value in measured.items() if key != "crops")
+        values = ", ".join(f"{code(key)} {value:.6g}" for key, value in measured.items() if key != "crops")
         on = f" (on {measured['crops']:,} crops)" if measured else "not measured"
-        rows.append([_code(name), _code(described(settings)), f"{stored:,.2f}", values + on])
-    rows.append(
-        [_code(layout.CROP_CRC.name), "crc32c of the pixels", f"{size.get(layout.CROP_CRC.name, 0.0):,.2f}", ""]
-    )
+        rows.append([code(name), code(described(settings)), f"{stored:,.2f}", values + on])
+    rows.append([code(layout.CROP_CRC.name), "crc32c of the pixels", f"{size.get(layout.CROP_CRC.name, 0.0):,.2f}", ""])
     rows.append(["all", "", f"{size['total']:,.2f}", ""])
-    return _table(["encoding", "settings", "bytes a crop", "measured"], rows)
+    return table(["encoding", "settings", "bytes a crop", "measured"], rows)
 
 
 def _snippet(summary: StoreSummary) -> str:
@@ -202,27 +202,3 @@ def _snippet(summary: StoreSummary) -> str:
         else:
             lines.append(f'{name.replace(".", "_")}_row = seed["{name}"][0]  # of the first crop')
     return "\n".join(lines)
-
-
-def _line(value: object) -> str:
-    """One line of printable characters."""
-    text = " ".join(str(value).split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _code(value: object) -> str:
-    """A value as code, safe in a paragraph, a heading or a cell."""
-    text = "unknown" if value is None else _line(value) or "none"
-    if re.search(r"[`|\\]", text) is None:
-        return f"`{text}`"
-    return "<code>" + "".join(letter if letter.isalnum() else f"&#{ord(letter)};" for letter in text) + "</code>"
-
-
-def _fenced(text: str, language: str) -> list[str]:
-    """A block of code, in which no line begins with a backtick."""
-    return [f"```{language}", *text.split("\n"), "```"]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]

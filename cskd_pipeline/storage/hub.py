@@ -173,7 +173,7 @@ class HubStorage(ReadOnly):
 
     @property
     def _cache(self) -> Path:
-        """Where the hub's client keeps this data set: snapshots/COMMIT/FILE, and refs/REVISION, which names a commit."""
+        """The hub client's folder of this data set: snapshots/COMMIT/FILE, and refs/REVISION, which names a commit."""
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 

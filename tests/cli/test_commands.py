@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from cskd_pipeline.crops.evaluation import evaluation_crop
 from cskd_pipeline.data import open_split
 from cskd_pipeline.presets import PRESETS
+from cskd_pipeline.runs.trained_model import open_model
 
 
 @pytest.fixture
@@ -265,6 +266,26 @@ def test_an_exported_student_is_a_plain_model_of_timm(
     with torch.no_grad():
         ours = student(pixels)
         torch.testing.assert_close(model(pixels), (ours.cls_BC + ours.dist_BC) / 2, rtol=0, atol=1e-6)
+
+
+def test_an_exported_folder_is_all_that_timm_needs(finished_run: Path, tmp_path: Path, command: Any) -> None:
+    done = command("export", finished_run, tmp_path / "mine", "--hub", "--weights", "last")
+    assert done.code == 0, done.err
+    call = f'timm.create_model("local-dir:{tmp_path / "mine"}", pretrained=True)'
+    assert done.out.splitlines()[-1].startswith(call)
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    model = timm.create_model(f"local-dir:{tmp_path / 'mine'}", pretrained=True).eval()
+    own = open_model(finished_run / "last.safetensors").eval()
+    pixels = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(model(pixels), own.model(pixels))
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert config["label_names"] == ["disc", "bar", "plain"] and config["pretrained_cfg"]["license"] == "other"
+    card = (tmp_path / "mine" / "README.md").read_text()
+    for part in ("`test_resnet` of timm", "`toy`, split `train`", "`deit`" if "`deit`" in card else "`cskd`", "top-1"):
+        assert part in card
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    again = command("export", finished_run, tmp_path / "mine", "--hub")
+    assert again.code == 2 and "exists and is no empty folder" in again.error
 
 
 def test_a_rednet_teaches_and_a_civt_is_trained_scored_and_exported(toy: Path, tmp_path: Path, command: Any) -> None:

@@ -25,6 +25,7 @@ def test_an_exported_store_passes_and_trains_to_the_same_weights(
     assert re.fullmatch(rf"{out}: seeds 0:2, 220 crops, [\d,]+ bytes, digest {shown['digest']}\n", exported.out)
     assert exported.err == ""
     files = on_disk(out)
+    assert json.loads(files.pop("files.json")) == {name: len(content) for name, content in files.items()}
     assert files.pop("README.md").startswith(b"---\nlicense: other\n")
     assert files == on_disk(finished_store)
     verified = command("verify", out)
@@ -75,7 +76,9 @@ def test_the_same_command_goes_on(
     assert finished.code == 0, finished.err
     assert re.search(r"[1-7] of 8 blocks are there already; [1-7] to copy", finished.err)
     assert f"{tmp_path / 'out/README.md'} was left as it is" in finished.err
-    assert on_disk(tmp_path / "out") == {**on_disk(finished_store), "README.md": b"mine"}
+    files = on_disk(tmp_path / "out")
+    assert len(json.loads(files.pop("files.json"))) == len(files)
+    assert files == {**on_disk(finished_store), "README.md": b"mine"}
 
 
 def test_a_bucket_is_written_and_read(finished_store: Path, tmp_path: Path, s3: str, command: Any) -> None:
@@ -85,6 +88,7 @@ def test_a_bucket_is_written_and_read(finished_store: Path, tmp_path: Path, s3: 
     (tmp_path / "README.md").write_text("a card beside the labels is not part of them")
     assert command("export-labels", url, tmp_path).code == 0
     files = on_disk(tmp_path)
+    assert "files.json" in files and files.pop("files.json")
     assert files.pop("README.md").startswith(b"a card beside")
     assert files == on_disk(finished_store)
     again = command("export-labels", url, f"{url}/inside")
@@ -95,7 +99,7 @@ def test_a_bucket_is_written_and_read(finished_store: Path, tmp_path: Path, s3: 
 def test_commands_in_a_card_exist_with_their_options(finished_store: Path, tmp_path: Path, command: Any) -> None:
     assert command("export-labels", finished_store, tmp_path / "out").code == 0
     lines = re.findall(r"^cskd-pipeline (.*)$", (tmp_path / "out/README.md").read_text(), re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["verify", "train"]
+    assert [line.split()[0] for line in lines] == ["verify", "train", "export-labels"]
     for name, *words in map(str.split, lines):
         known = {option for parameter in main.commands[name].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

@@ -39,7 +39,18 @@ def precompute(toy: Path, weights: Path, store: Path, *options: str) -> list[str
     teacher = ["--teacher", "test_resnet", "--teacher-weights", str(weights), "--teacher-arg", "output_stride=8"]
     recipe = ["--size", "32", "--recipe-arg", "group=16", "--block", "16", "--chunk", "16"]
     data = ["--data", str(toy), "--workers", "1", "--device", "cpu"]
-    return ["precompute", *data, *teacher, *recipe, "--seeds", "0:12", "--no-teacher-check", "--out", str(store), *options]
+    return [
+        "precompute",
+        *data,
+        *teacher,
+        *recipe,
+        "--seeds",
+        "0:12",
+        "--no-teacher-check",
+        "--out",
+        str(store),
+        *options,
+    ]
 
 
 def commits(store: Path) -> int:
