@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cskd_pipeline.runs.train import TrainRequest, train
     from cskd_pipeline.runs.verify import VerifyRequest, verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AddTargetsRequest",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -57,8 +60,53 @@ def test_types_are_announced() -> None:
 
 
 def test_the_version_is_one(project: dict[str, Any]) -> None:
-    assert cskd_pipeline.__version__ == project["project"]["version"] == importlib.metadata.version("cskd-pipeline")
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    version = cskd_pipeline.__version__
+    assert project["project"]["dynamic"] == ["version"]
+    assert importlib.metadata.version("cskd-pipeline") == version
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in changes and re.search(
+        rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changes, re.M
+    )
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    for file in (ROOT / "deploy").rglob("*"):
+        if file.is_file():
+            assert {*re.findall(r"cskd-pipeline:(\d[\d.]*\d)", file.read_text())} <= {version}, file
+
+
+@pytest.mark.slow
+def test_a_wheel_installs_and_runs_where_there_is_nothing_else_of_the_project(tmp_path: Path) -> None:
+    def run(*words: object) -> str:
+        return subprocess.run([*map(str, words)], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+
+    source = tmp_path / "source"
+    for folder in ("cskd_pipeline", "cli", "data_manifests"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(sys.executable, "-m", "uv", "venv", "--python", sys.executable, tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    run(sys.executable, "-m", "uv", "pip", "install", "--python", python, "--no-deps", "--offline", wheel)
+    installed = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    # What it depends on is borrowed, by a line that does not read .pth files there, such as the editable install.
+    (installed / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    where = run(python, "-c", f"import {', '.join(PACKAGES)}; print(cskd_pipeline.__file__)")
+    assert Path(where.strip()).is_relative_to(installed)
+    command = tmp_path / "env" / "bin" / "cskd-pipeline"
+    assert run(command, "--version").split()[-1] == cskd_pipeline.__version__
+    run(command, "train", "--help")
+    run(
+        python,
+        "-c",
+        "from cskd_pipeline.data import load_manifest; assert len(load_manifest('imagenet-1k').classes) == 1000",
+    )
+    run(command, "index", "--data", "shapes")
+    data_files = {
+        file for pattern in ("*.css", "*.npz", "*.yaml", "*.txt", "py.typed") for file in installed.rglob(pattern)
+    }
+    ours = {file.name for file in data_files if file.relative_to(installed).parts[0] in PACKAGES}
+    assert {"page.css", "quantiles.npz", "py.typed", "imagenet-1k.yaml"} <= ours
 
 
 def test_the_command_is_installed(project: dict[str, Any]) -> None:
