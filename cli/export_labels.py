@@ -19,7 +19,7 @@ from .terminal import terminal
 @click.argument("out")
 @json_option
 def export_labels(request: ExportLabelsRequest, store: str, out: str, as_json: bool) -> None:
-    """Copy complete seeds of STORE to OUT, a folder or a URL such as s3://bucket/path.
+    """Copy complete seeds of STORE to OUT: a folder, s3://bucket/path, or hf://USER/NAME on the Hugging Face hub.
 
     Every file is compared with its checksum on the way. OUT is a label store like any other; with all targets its
     digest is that of the same seeds of STORE. The same command continues after an interruption, and with other --seeds
@@ -28,7 +28,7 @@ def export_labels(request: ExportLabelsRequest, store: str, out: str, as_json: b
     \b
     cskd-pipeline export-labels labels.zarr publish/labels.zarr \\
         --seeds 0:30 --targets hard
-    hf upload USER/NAME publish/labels.zarr --repo-type dataset
+    cskd-pipeline export-labels labels.zarr hf://USER/NAME
     """
     with terminal() as watch:
         done = run(store, out, request, progress=watch)

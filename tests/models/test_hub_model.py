@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from hub_server import HubServer
 from timm.models import save_for_hf
 
 from cskd_pipeline.errors import DataError, MismatchError, UsageError
@@ -97,3 +98,30 @@ def test_what_is_missing_or_does_not_belong_is_named(folder: Path, tmp_path: Pat
     (folder / "config.json").unlink()
     with pytest.raises(DataError, match=r"has no config\.json; give a folder that timm's save_for_hf made"):
         load_teacher(f"local-dir:{folder}", **RUNNING)
+
+
+def test_a_model_of_the_hub_is_downloaded_and_labels(hub: HubServer, folder: Path) -> None:
+    commit = hub.commit("models", "me/net", {file.name: file.read_bytes() for file in folder.iterdir()})
+    teacher = load_teacher("hf-hub:me/net", **RUNNING)
+    assert teacher.spec == load_teacher(f"local-dir:{folder}", **RUNNING).spec
+    assert load_teacher(f"hf-hub:me/net@{commit}", **RUNNING).spec == teacher.spec
+    again = load_teacher("test_resnet", weights="hf-hub:me/net", args={"output_stride": 8}, **RUNNING)
+    assert again.spec.weights == teacher.spec.weights
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("hf-hub:me/absent", DataError, r"hf-hub:me/absent: its config\.json is not within reach"),
+        ("hf-hub:me/net@v2", DataError, r"hf-hub:me/net@v2: its config\.json is not within reach"),
+        ("hf-hub:me/n..t", UsageError, "must be hf-hub:USER/NAME"),
+        ("hf-hub:me/bare", DataError, r"its pytorch_model\.bin is not within reach"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(
+    name: str, kind: type[Exception], said: str, hub: HubServer, folder: Path
+) -> None:
+    hub.commit("models", "me/net", {"config.json": (folder / "config.json").read_bytes()})
+    hub.commit("models", "me/bare", {"config.json": (folder / "config.json").read_bytes()})
+    with pytest.raises(kind, match=said):
+        load_teacher(name, **RUNNING)
