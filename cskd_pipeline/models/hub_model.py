@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cskd_pipeline.errors import DataError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _SOURCES = ("local-dir:", "hf-hub:", "hf_hub:")
 _CONFIG = "config.json"
@@ -64,6 +67,41 @@ def open_hub_model(name: str) -> HubModel:
         raise DataError(f"{path} is damaged ({first_line(error)}); copy or download it again") from error
     args.pop("num_classes", None)
     return HubModel(architecture, args, classes, config)
+
+
+def save_hub_model(
+    model: nn.Module,
+    folder: Path,
+    *,
+    args: Mapping[str, Any],
+    classes: int,
+    names: Sequence[str] | None,
+    size: int,
+    crop_pct: float,
+) -> None:
+    """Write such a folder: `config.json` and `model.safetensors`.
+
+    Args:
+        model: of timm, with its own names.
+        folder: a new one.
+        args: what timm's constructor was given.
+        classes: outputs of the classifier.
+        names: what they are called, None where that is not known.
+        size: side in pixels of the images that it was trained on.
+        crop_pct: share of the image that evaluation sees.
+    """
+    from timm.models import save_for_hf
+
+    # timm's own weights of that name have another licence, and a tag that these must not go by.
+    config: dict[str, Any] = {"num_classes": classes, "pretrained_cfg": {"tag": "distilled", "license": "other"}}
+    save_for_hf(
+        model,
+        str(folder),
+        model_config=config if names is None else {**config, "label_names": [*names]},
+        model_args=dict(args),
+        safe_serialization=True,
+        data_config={"input_size": (3, size, size), "crop_pct": crop_pct},
+    )
 
 
 def weights_of(source: Path | str) -> Path:

@@ -119,8 +119,7 @@ def _write_folder(
     averages: Sequence[str],
 ) -> None:
     """As timm's `save_for_hf` does, with a card; all of it or, where the storage refuses, nothing."""
-    from timm.models import save_for_hf
-
+    from cskd_pipeline.models.hub_model import save_hub_model
     from cskd_pipeline.publish import model_card
     from cskd_pipeline.storage.durable import writing
     from cskd_pipeline.training.run_folder import RunFolder
@@ -129,7 +128,6 @@ def _write_folder(
     settings = run.settings()
     trained = settings.get("extra", {})
     size = trained.get("recipe", {}).get("size", student.size)
-    labels = {} if names is None else {"label_names": [*names]}
     card = model_card(
         architecture=student.spec.model,
         load="\n".join(
@@ -145,18 +143,10 @@ def _write_folder(
     )
     with writing(path), tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}-") as staged:
         folder = Path(staged) / "model"
-        save_for_hf(
-            student.model,
-            str(folder),
-            # timm's own weights of that name have another licence, and a tag that these must not go by.
-            model_config={
-                "num_classes": student.spec.classes,
-                "pretrained_cfg": {"tag": "distilled", "license": "other"},
-                **labels,
-            },
-            model_args=dict(student.spec.args),
-            safe_serialization=True,
-            data_config={"input_size": (3, size, size), "crop_pct": trained.get("crop_pct", CROP_PCT)},
+        crop_pct = trained.get("crop_pct", CROP_PCT)
+        spec = student.spec
+        save_hub_model(
+            student.model, folder, args=spec.args, classes=spec.classes, names=names, size=size, crop_pct=crop_pct
         )
         (folder / "README.md").write_text(card)
         if path.exists():
