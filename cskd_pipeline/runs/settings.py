@@ -131,12 +131,15 @@ class TeacherSettings(WeightsSettings):
 
         `option` is what it is given by.
         """
+        from cskd_pipeline.models.hub_model import is_hub_name
         from cskd_pipeline.models.teacher.load import resolve_teacher
 
         if not self.teacher:
             raise UsageError("no teacher is given; name one with --teacher, such as regnety_160")
         resolve_teacher(self.teacher)
         self.normalised(option=option)
+        if self.teacher_entry is not None and self.teacher_weights is None and not is_hub_name(self.teacher):
+            raise UsageError(f"{option}-entry is given without {option}-weights, where it has no effect; leave it out")
         require_weights(f"{option}-weights", self.teacher_weights)
 
     def normalised(self, *, option: str = "--teacher") -> tuple[Channels, Channels] | None:

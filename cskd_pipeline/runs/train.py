@@ -174,6 +174,8 @@ class TrainRequest(DataSettings, TrainConfig, TwoTeachersSettings, CropSettings,
             self._refuse(_TEACHER, "is given without --teacher, where it has no effect")
         if not self.second_teacher:
             self._refuse(_SECOND, "is given without --second-teacher, where it has no effect")
+        if self.student_weights is None:
+            self._refuse(("student_entry",), "is given without --student-weights, where it has no effect")
         if self.resume and self.out is None:
             raise UsageError("--resume is given without --out; name the run folder to go on with")
         if self.scratch is not None and self.scratch.exists() and not self.scratch.is_dir():

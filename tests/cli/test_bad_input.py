@@ -50,6 +50,19 @@ class Scene:
             (path / file).write_text("kept")
         return path
 
+    def folder_of(self, **files: str) -> Path:
+        path = self.folder("given")
+        for name, content in files.items():
+            (path / name).write_text(content)
+        return path
+
+    @functools.cached_property
+    def checkpoint(self) -> Path:
+        """A checkpoint with its weights in an entry."""
+        path = self.tmp / "last.pth"
+        torch.save({"state_dict": {"weight": torch.ones(1)}}, path)
+        return path
+
     def data(self, *, classes: int = 3, label_of_first: str | None = None, shards: int = 2) -> Path:
         """A copy of the toy data with something changed."""
         path = self.folder("data")
@@ -222,6 +235,51 @@ CASES: dict[str, Case] = {
     ),
     "teacher: std is 0": case(USAGE, "--teacher-std", "above 0", "'0'")(
         precompute("--teacher-mean", "0.5", "--teacher-std", "0")
+    ),
+    "teacher: entry without weights": case(USAGE, "--teacher-entry is given without --teacher-weights")(
+        lambda s: ["precompute", "--data", s.toy, "--teacher", "test_resnet", "--teacher-entry", "ema", "--out", s.out]
+    ),
+    "teacher: entry that is not there": case(DATA, "has no entry 'ema'", "--teacher-entry", "one of state_dict")(
+        lambda s: precompute("--teacher-entry", "ema", "--teacher-weights", s.checkpoint)(s)
+    ),
+    "teacher: no such folder": case(DATA, "local-dir:/nowhere", "there is no folder")(
+        precompute("--teacher", "local-dir:/nowhere")
+    ),
+    "student: entry without weights": case(USAGE, "--student-entry", "without --student-weights")(
+        stored("--student-entry", "ema")
+    ),
+    "student: a folder for a name": case(USAGE, "named by its architecture", "--student-weights")(
+        stored("--student", "local-dir:mine")
+    ),
+    "import: no such module": case(USAGE, "--import no_such_module fails", "No module named")(
+        precompute("--import", "no_such_module")
+    ),
+    "plan: another store": case(MISMATCH, "size")(
+        lambda s: ["plan", *s.precompute[1:], "--out", s.store, "--size", "48"]
+    ),
+    "plan: no seconds": case(USAGE, "--seconds", "0")(lambda s: ["plan", *s.precompute[1:], "--seconds", "0"]),
+    "status: too often": case(USAGE, "--every", "0.01")(lambda s: ["status", s.store, "--watch", "--every", "0.01"]),
+    "report: neither store nor run": case(DATA, "is neither a label store nor a run folder")(
+        lambda s: ["report", s.folder("other", "kept.txt"), "--out", s.out]
+    ),
+    "report: missing": case(DATA, "no label store at")(lambda s: ["report", s.tmp / "nowhere", "--out", s.out]),
+    "report: newer format": case(MISMATCH, "upgrade")(
+        lambda s: ["report", s.edited_store(format_version=9), "--out", s.out]
+    ),
+    "report: onto a folder": case(USAGE, "--out", "is a folder", "page.html")(
+        lambda s: ["report", s.store, "--out", s.folder("pages", "kept.txt")]
+    ),
+    "report: into a folder that is not there": case(USAGE, "--out", "does not exist")(
+        lambda s: ["report", s.store, "--out", s.tmp / "nowhere" / "page.html"]
+    ),
+    "report: other images": case(MISMATCH, "samples 110", "samples 55")(
+        lambda s: ["report", s.store, "--data", s.data(shards=1), "--out", s.out]
+    ),
+    "report: a run that cannot be read": case(DATA, "cannot be read", "damaged")(
+        lambda s: ["report", s.folder_of(**{"config.json": "{broken"}), "--out", s.out]
+    ),
+    "export: onto a folder with files": case(USAGE, "is no empty folder")(
+        lambda s: ["export", s.run_folder, s.folder("mine", "kept.txt"), "--hub"]
     ),
     "teacher: mean alone": case(USAGE, "--teacher-mean", "--teacher-std", "give both")(
         precompute("--teacher-mean", "clip")
