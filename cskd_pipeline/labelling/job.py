@@ -174,7 +174,7 @@ def work(
             confirm=lambda: units.confirm(made.unit),
         )
 
-    made_crops, total = 0, left_before * header.block
+    made_crops, total = 0, round(left_before * header.samples / header.blocks)
 
     def advance(crops: int, at: Unit, *, note: str = "") -> None:
         nonlocal made_crops
