@@ -144,7 +144,7 @@ def root_at(location: str | os.PathLike[str], *, beside: Path | None = None) -> 
     """
     text = os.fspath(location)
     if is_address(text):
-        return open_storage(text)
+        return open_storage(text, published=False)
     path = Path(native(text)).expanduser()
     return FolderStorage(path if beside is None else beside.parent / path)
 
@@ -173,7 +173,7 @@ def _root_of(manifest: Manifest, root: str | os.PathLike[str] | None) -> Storage
             f"(for a folder that happens to have this name, write ./{manifest.name})"
         )
     base = root_at(given)
-    candidates = open_storage(base.at(manifest.name)), base
+    candidates = open_storage(base.at(manifest.name), published=False), base
     for candidate in candidates:
         if any(_is_there(candidate, split) for split in manifest.splits.values()):
             return candidate

@@ -20,10 +20,12 @@ def is_address(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def open_storage(location: Path | str) -> Storage:
-    """The storage at a path, or at a URL: s3://bucket/path, gs://bucket/path, and to read hf://USER/NAME, https://host/path.
+def open_storage(location: Path | str, *, published: bool = True) -> Storage:
+    """The storage at a path, or at a URL: s3://bucket/path, gs://bucket/path. Nothing is looked at or made yet.
 
-    Nothing is looked at or made yet.
+    Args:
+        location: the path or URL.
+        published: take what can only be read, too: hf://USER/NAME and https://host/path.
 
     Raises:
         UsageError: the URL is malformed, or of a kind that is not read.
@@ -36,14 +38,12 @@ def open_storage(location: Path | str) -> Storage:
         return FolderStorage(Path(native(text)))
     scheme, _, rest = text.partition("://")
     if rest.strip("/"):
-        if scheme == hub.SCHEME:
+        if published and scheme == hub.SCHEME:
             return hub.HubStorage(text)
-        if scheme in web.SCHEMES:
+        if published and scheme in web.SCHEMES:
             return web.WebStorage(text.rstrip("/"))
         if scheme in SCHEMES:
             return open_bucket(text.rstrip("/"))
     kinds = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)
-    raise UsageError(
-        f"{text!r} is no address that labels or images are read from; give {kinds}, hf://USER/NAME, "
-        "https://host/path or a path"
-    )
+    others = ", hf://USER/NAME, https://host/path" if published else ""
+    raise UsageError(f"{text!r} is no address of an object store; give {kinds}{others} or a path")
