@@ -24,12 +24,14 @@ class HubServer:
         commits: ("datasets" or "models", "user/name") -> commit, in order -> files.
         requests: what has come in, as (method, path).
         token: what must be given to write; None lets everybody.
+        private: names of those that were made so.
     """
 
     def __init__(self) -> None:
         self.commits: dict[tuple[str, str], dict[str, Files]] = {}
         self.requests: list[tuple[str, str]] = []
         self.token: str | None = None
+        self.private: set[str] = set()
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -79,6 +81,8 @@ class HubServer:
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
             kind = f"{asked.get('type', 'model')}s"
+            if asked.get("private") or asked.get("visibility") == "private":
+                self.private.add(name)
             if (kind, name) not in self.commits:
                 self.commit(kind, name, {".gitattributes": b""})
             return _json({"url": f"{self.url}/{kind}/{name}"})

@@ -44,7 +44,9 @@ def root_and_pattern(text: str) -> tuple[Storage, str]:
         fixed += 1
     if scheme and not fixed:
         raise UsageError(f"{text!r} names no bucket and shards in it; write s3://bucket/path/train-*.tar")
-    return open_storage(f"{scheme}{mark}{PurePosixPath(*parts[:fixed])}", published=False), str(PurePosixPath(*parts[fixed:]))
+    return open_storage(f"{scheme}{mark}{PurePosixPath(*parts[:fixed])}", published=False), str(
+        PurePosixPath(*parts[fixed:])
+    )
 
 
 def find_shards(root: Storage, pattern: str) -> list[StoredFile]:

@@ -42,6 +42,7 @@ class ExportLabelsRequest(Settings):
         metavar="TEXT",
         shown="other",
     )
+    private: bool = setting(False, "A data set that is made on the hub is private.", group="output")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def export_labels(
     reader = StoreReader(store)
     if isinstance(target, HubStorage):
         hub, staged = target, cache_folder("uploads", target.repository.replace("/", "--"))
-        hub.stage(staged)
+        hub.stage(staged, private=request.private)
         target = FolderStorage(staged)
     elif isinstance(target, ReadOnly):
         target.refuse()

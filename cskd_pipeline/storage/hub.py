@@ -94,8 +94,8 @@ class HubStorage(ReadOnly):
         """See `Storage`."""
         return self._listing.folders(folder)
 
-    def stage(self, folder: Path) -> None:
-        """Make the data set if there is none, and fetch the small files of the store in it, to add to them in `folder`.
+    def stage(self, folder: Path, *, private: bool = False) -> None:
+        """Make the data set, `private` or for all, if there is none; fetch the small files of its store to `folder`.
 
         Raises:
             UsageError: the address names a revision or a folder.
@@ -107,7 +107,7 @@ class HubStorage(ReadOnly):
         from huggingface_hub import HfApi, constants, snapshot_download
 
         with self._errors(writing=True):
-            HfApi(constants.ENDPOINT).create_repo(self.repository, repo_type="dataset", exist_ok=True)
+            HfApi(constants.ENDPOINT).create_repo(self.repository, repo_type="dataset", private=private, exist_ok=True)
             snapshot_download(
                 self.repository,
                 repo_type="dataset",

@@ -82,10 +82,12 @@ def test_training_downloads_what_it_reads_alone(
 
 def test_more_seeds_are_added_to_what_is_published(command: Any, hub: HubServer, finished_store: Path) -> None:
     for seed in (0, 1):
-        done = command("export-labels", finished_store, "hf://me/more", "--seeds", seed, "--license", "mit")
+        to = ("hf://me/more", "--private")
+        done = command("export-labels", finished_store, *to, "--seeds", seed, "--license", "mit")
         assert done.code == 0, done.err
     assert done.out.startswith("hf://me/more: seeds 0:2, 220 crops")
     assert len(hub.commits["datasets", "me/more"]) == 3  # made, and two seeds
+    assert hub.private == {"me/more"}
     assert command("verify", "hf://me/more").code == 0
     assert b"0:2" in hub.files("datasets", "me/more")["README.md"]
 
