@@ -58,7 +58,7 @@ def test_a_step_of_every_objective_is_measured_beside_that_of_none(tmp_path: Pat
     page = tmp_path / "page.md"
     page.write_text("<!-- objectives: begin -->\n<!-- objectives: end -->\n")
     words = ["--teacher", "test_resnet", "--vit", "vit_tiny_patch16_224"]
-    words += ["--size", "96", "--batch", "8", "--repetitions", "1"]
+    words += ["--size", "96", "--batch", "4", "--repetitions", "1"]
     words += ["--json", str(tmp_path / "rows"), "--write", str(page)]
     subprocess.run([sys.executable, BENCHMARKS / "objectives.py", *words], check=True)
     rows = {row["objective"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())}
