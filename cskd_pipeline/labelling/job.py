@@ -28,6 +28,7 @@ from cskd_pipeline.loading.order import Batch
 from cskd_pipeline.models.teacher.teacher import Teacher
 from cskd_pipeline.progress import Progress, Watch, silent
 from cskd_pipeline.runtime.ahead import ahead
+from cskd_pipeline.runtime.stopping import stop_on_signals
 from cskd_pipeline.seeds import format_seeds
 from cskd_pipeline.store import Claims, Fidelity, LostClaimError, StoreHeader, StoreWriter, default_block
 from cskd_pipeline.wording import duration
@@ -187,12 +188,20 @@ def work(
         try:
             waiting = False
             while True:
-                blocks = compute(job, header, units.available(), workers=workers, augment=augment, advance=advance)
-                with contextlib.closing(blocks):
-                    for made in blocks:
-                        settle()
-                        unit, written = made.unit, thread.submit(write, made)  # while the next block is made
-                settle()
+                # Not as an exception wherever it arrives: in a finalizer that would be lost.
+                with stop_on_signals(after="these crops") as stop:
+
+                    def go_on(crops: int, at: Unit, stop: Callable[[], bool] = stop) -> None:
+                        if stop():
+                            raise KeyboardInterrupt
+                        advance(crops, at)
+
+                    blocks = compute(job, header, units.available(), workers=workers, augment=augment, advance=go_on)
+                    with contextlib.closing(blocks):
+                        for made in blocks:
+                            settle()
+                            unit, written = made.unit, thread.submit(write, made)  # while the next block is made
+                    settle()
                 if not units.wait():
                     return done
                 if not waiting and units.left():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import weakref
 from collections import deque
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +20,8 @@ class ReusedMemory:
 
     def __init__(self, *, kept: int = 3, pinned: bool = False) -> None:
         """Keep up to `kept` free blocks of the latest size; `pinned`: page-locked ones, which torch itself keeps."""
-        self._pinned, self._kept = pinned, kept
-        self._lent: dict[int, tuple[weakref.ref[Any], NDArray[np.uint8]]] = {}
-        self._free: deque[weakref.ref[Any]] = deque()
+        self._pinned = pinned
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised contiguous tensor on the CPU."""
@@ -36,23 +33,15 @@ class ReusedMemory:
         # A tensor holds the array that it is made from, and so do all that share its memory: views, and what autograd
         # saves. Each use gets an array of its own, whose end is the end of them all.
         lent = block.view()
-        # What is called at its end is C alone: in Python code there a signal might arrive, and its exception be lost.
-        end = weakref.ref(lent, self._free.append)
-        self._lent[id(end)] = end, block
+        weakref.finalize(lent, self._free.append, block).atexit = False
         return torch.from_numpy(lent).view(dtype).view(shape)
 
     def _block(self, size: int) -> NDArray[np.uint8]:
         while self._free:
             try:
-                block = self._returned(self._free.pop())
+                block = self._free.pop()
             except IndexError:  # another thread took the last one
                 break
             if block.size == size:
-                with contextlib.suppress(IndexError):
-                    while len(self._free) > self._kept:
-                        self._returned(self._free.popleft())
                 return block
         return np.empty(size, np.uint8)
-
-    def _returned(self, end: weakref.ref[Any]) -> NDArray[np.uint8]:
-        return self._lent.pop(id(end))[1]

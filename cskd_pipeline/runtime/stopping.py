@@ -16,11 +16,11 @@ def never() -> bool:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
+def stop_on_signals(*, after: str = "this update") -> Iterator[Callable[[], bool]]:
     """A function that tells whether SIGINT or SIGTERM has arrived since; the old handlers return at the end.
 
     The first signal is only noted. The second SIGINT raises KeyboardInterrupt where the program is. Outside the
-    main thread, where Python allows no handlers, the function is always False.
+    main thread, where Python allows no handlers, the function is always False. `after` says what is finished first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield never
@@ -34,7 +34,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             requested.set()
             # Not print: the signal may have come in the middle of a write to sys.stderr, which cannot be entered twice.
             with contextlib.suppress(OSError):
-                os.write(2, b"stopping after this update; once more to abort\n")
+                os.write(2, f"stopping after {after}; once more to abort\n".encode())
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

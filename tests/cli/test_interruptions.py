@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tarfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cskd_pipeline.labelling.units import ClaimedUnits
 from cskd_pipeline.objectives.cskd import Cskd
 from cskd_pipeline.store import StoreWriter
 from cskd_pipeline.training.learner import Learner
@@ -296,6 +298,24 @@ def test_termination_stops_precompute_like_ctrl_c(
     assert outcome.code == 75
     assert "the same command to continue" in outcome.error
     assert command(*words).code == 0
+
+
+def test_a_signal_that_arrives_in_a_finalizer_is_not_lost(
+    tmp_path: Path, command: Any, precompute: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops exceptions there, and memory of crops comes back through finalizers all the time."""
+    progress = ClaimedUnits.progress
+
+    def interrupted(units: ClaimedUnits, crops: int) -> None:
+        progress(units, crops)
+        weakref.finalize(set(), os.kill, os.getpid(), signal.SIGTERM)
+
+    words = [*precompute, "--seeds", "0:2", "--no-teacher-check", "--out", tmp_path / "labels.zarr"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ClaimedUnits, "progress", interrupted)
+        outcome = command(*words)
+    assert outcome.code == 75
+    assert "the same command to continue" in outcome.error
 
 
 @pytest.mark.parametrize("objective", ["cskd", "supervised"])
