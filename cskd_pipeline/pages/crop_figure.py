@@ -101,7 +101,5 @@ def _caption(example: Example, local: dict[int, int], global_: int, class_name: 
         named = listed([f"{class_name(one)} {local[one]}" for one in others[:3]])
         rest = f", and {counted(len(others) - 3, 'other class', 'other classes')}" if len(others) > 3 else ""
         half = int((example.winner_KW[1, 1:] == global_).sum())
-        said += (
-            f"the local one of {agree} of {positions} positions ({named}{rest} have the rest), of {half} at r = 0.5."
-        )
+        said += f"the local one of {agree} of {positions} positions (the others: {named}{rest}), of {half} at r = 0.5."
     return text(said)

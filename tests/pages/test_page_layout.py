@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import shutil
 import subprocess
@@ -51,8 +52,12 @@ blocks.forEach((one, at) => blocks.slice(at + 1).forEach(other => {
   if (both(box(one), box(other), 1)) faults.push(name(one) + " overlaps " + name(other));
 }));
 const style = getComputedStyle(document.body);
-document.title = JSON.stringify({faults: faults.slice(0, 10), paper: style.backgroundColor, ink: style.color});
+const found = {wide, faults: faults.slice(0, 10), paper: style.backgroundColor, ink: style.color};
+parent.postMessage(JSON.stringify(found), "*");
 </script>"""
+FRAME = """<title></title><script>onmessage = event => document.title = event.data</script>
+<iframe src="page.html" style="border: 0; width: {width}px; height: 2000px"></iframe>"""
+"""A window cannot be as narrow as a phone, a frame can."""
 PAPER = {"light": "rgb(253, 253, 252)", "dark": "rgb(23, 25, 28)"}
 
 
@@ -82,20 +87,22 @@ def crowded() -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1280, 400, 340])
 def test_nothing_overlaps_or_is_cut_off(width: int, scheme: str, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     assert browser is not None, "a browser is needed: make browser"
     (tmp_path / "page.html").write_text(crowded().replace("</body>", f"{SCRIPT}</body>"))
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += [f"--window-size={width},2000", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"]
+    command += [f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=5000"]
     done = subprocess.run(
-        [*command, "--dump-dom", f"file://{tmp_path / 'page.html'}"],
+        [*command, "--dump-dom", f"file://{tmp_path / 'frame.html'}"],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    found = json.loads(done.stdout.partition("<title>")[2].partition("</title>")[0].replace("&amp;", "&"))
+    found = json.loads(html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0]))
     assert found["faults"] == []
+    assert width - 20 <= found["wide"] <= width  # less a scroll bar
     assert found["paper"] == PAPER[scheme]

@@ -139,7 +139,7 @@ def test_a_crop_has_its_labels_in_pictures_and_in_words(example: Example) -> Non
     # disc wins at 80, 85, 70, 90 and 90 per cent.
     assert "1 disc (83.0%)" in drawn and "2 bar (60.0%)" in drawn
     assert "True: 70.0% &lt;plain&gt; and 30.0% bar. Global label: disc at 90.0%, the local one of 1 of 2" in drawn
-    assert "(bar 1 have the rest), of 2 at r = 0.5." in drawn
+    assert "(the others: bar 1), of 2 at r = 0.5." in drawn
 
 
 def test_text_is_escaped_and_what_cannot_be_printed_replaced() -> None:
