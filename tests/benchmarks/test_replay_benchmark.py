@@ -72,7 +72,7 @@ def test_a_step_of_every_objective_is_measured_beside_that_of_none(tmp_path: Pat
 def test_precompute_is_measured_beside_its_parts(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- precompute: begin -->\n<!-- precompute: end -->\n")
-    words = ["--teachers", "resnet10t", "--size", "32", "--crops", "512", "--block", "256", "--repetitions", "1"]
+    words = ["--teachers", "resnet10t", "--size", "32", "--crops", "256", "--block", "256", "--repetitions", "1"]
     words += ["--plan-seconds", "1"]
     words += ["--json", str(tmp_path / "row"), "--write", str(page)]
     subprocess.run([sys.executable, BENCHMARKS / "precompute.py", *words], check=True)

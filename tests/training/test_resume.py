@@ -6,7 +6,6 @@ import contextlib
 import csv
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import rank_of_a_run
 from synthetic_training import CONFIG, Countdown, Killed, SyntheticSource, killed_run, run, same, state_of
-from warm import DEADLINE_S, Started, start, start_interpreter, start_ranks, wait_until
+from warm import Started, start_interpreter, start_ranks
 
 from cskd_pipeline.checkpoint import load_state, read_metadata
 from cskd_pipeline.errors import DataError, MismatchError, RetryError, StoppedError, UsageError
@@ -102,20 +101,14 @@ def test_a_run_killed_while_it_saves_or_evaluates_resumes_to_the_same_bits(
 
 def test_a_run_folder_in_use_is_refused_until_its_user_ends(whole: Path, tmp_path: Path) -> None:
     killed_run(tmp_path / "run", batches=2)
-    held = start(hold, str(tmp_path / "run"))
-    wait_until(held, lambda: held.out.exists() and "held" in held.out.read_text())
-    with pytest.raises(RetryError, match=r"another process trains in .*run \(the ranks of a torchrun"):
+    folder = RunFolder(tmp_path / "run")
+    with (
+        folder.open(folder.settings(), resume=True),  # a lock is of who opened the folder, be it this process
+        pytest.raises(RetryError, match=r"another process trains in .*run \(the ranks of a torchrun"),
+    ):
         run(tmp_path / "run", resume=True)
-    held.kill()
     run(tmp_path / "run", resume=True)
     assert_equal_runs(whole, tmp_path / "run")
-
-
-def hold(path: str) -> None:
-    folder = RunFolder(Path(path))
-    with folder.open(folder.settings(), resume=True):
-        print("held", flush=True)
-        time.sleep(DEADLINE_S)
 
 
 def test_sparse_checkpoints_fall_back_further_and_rows_beyond_them_are_dropped(whole: Path, tmp_path: Path) -> None:
