@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=2048, help="of a measurement (%(default)s)")
     parser.add_argument("--block", type=int, default=512, help="crops a block (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="of every measurement (%(default)s)")
-    parser.add_argument("--plan-seconds", type=float, default=20, help="of the plan's own measurement (%(default)s)")
+    parser.add_argument("--plan-seconds", type=float, default=10, help="of the plan's own measurement (%(default)s)")
     report.add_output_options(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def main() -> None:
 def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
     """Takes turns; the first is a warm-up."""
     found: dict[str, list[dict[str, Spent]]] = {
-        what: [] for what in ("crops", "teacher_only_crops", "loader_only_crops")
+        what: [] for what in ("plan", "crops", "teacher_only_crops", "loader_only_crops")
     }
     with Twins(prepare, name, folder, arguments) as twins:
         for turn in range(1 + arguments.repetitions):
@@ -65,8 +65,8 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
                 measured = twins.measure(what)
                 if turn:
                     spent.append(measured)
-        planned_s, planned_bytes = twins.measure("plan")["keep"].answer
         stored_bytes = twins.measure("bytes")["keep"].answer
+    plans = [turn["keep"].answer for turn in found.pop("plan")]
     rates = {what: [turn["keep"].answer / turn["keep"].wall_s for turn in turns] for what, turns in found.items()}
     medians = {f"{what}_s": statistics.median(values) for what, values in rates.items()}
     limit = min(medians["teacher_only_crops_s"], medians["loader_only_crops_s"])
@@ -77,8 +77,11 @@ def compare(name: str, folder: Path, arguments: argparse.Namespace) -> Row:
         "targets": arguments.targets,
         **medians,
         "ratio_to_limit": medians["crops_s"] / limit,
-        "planned_rate": planned_s / medians["crops_s"],
-        "planned_bytes": planned_bytes / stored_bytes,
+        "planned_rate": statistics.median(
+            plan[0] / rate
+            for plan, rate in zip(plans, rates["crops"], strict=True)  # one after the other
+        ),
+        "planned_bytes": plans[-1][1] / stored_bytes,
         "spread": [min(rates["crops"]), max(rates["crops"])],
         **allocation(found["crops"]),
     }
