@@ -1,12 +1,15 @@
-"""Run a study: every run of a study file on every set, several students each, and append what came out as JSON lines.
+"""Run a study: every run of a study file on its sets, several students each, and append what came out as JSON lines.
 
-    python experiments/study.py experiments/studies/methods.yaml --scale cpu --data DATA --work WORK
-    python experiments/study.py --table experiments/results/methods.jsonl
+    python experiments/study.py experiments/studies/methods.yaml --data DATA --work WORK --jobs 2
+    python experiments/study.py experiments/studies/views.yaml --scale gpu --data DATA --work WORK
 
-A study file names sets (images and teacher), runs (options of `cskd-pipeline train`), scales (sizes for a machine) and
-repeats (seeds of initialisation). Labels are made once per set. A run whose row is there already is not repeated, one
-that was interrupted goes on; `--jobs` runs go side by side, each bound to its own processors. Every row has the
-scores by head, the seconds, the command and the versions that made it; tables come from the rows alone.
+`sets.yaml` beside a study file names the image sets: their teachers, the stores of their labels, and the student and
+its training at each scale (the sizes for a machine). A study file names sets, runs (options of `cskd-pipeline train`),
+what each is done `at`, and repeats (seeds of initialisation).
+
+Nothing is done twice: a run whose row is there is skipped, one that was interrupted goes on, and one that another study
+did is taken from there. `--jobs` runs go side by side, each bound to its own processors. `results.py` makes tables and
+plots from the rows alone.
 """
 
 from __future__ import annotations
@@ -19,164 +22,258 @@ import json
 import os
 import queue
 import shlex
-import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
-KEY = ("study", "scale", "set", "run", "seed")
+import cskd_pipeline as cskd
+
+HERE = Path(__file__).parent
 PACKAGES = ("cskd-pipeline", "torch", "timm", "numpy")
-HEADS = ("cls", "two_head", "three_head")
-RESULTS = Path(__file__).parent / "results"
+OURS = ("-m", "cskd_pipeline_cli")
+Options = dict[str, Any]
+Row = dict[str, Any]
+
+
+class Run(NamedTuple):
+    """Which student a row is about."""
+
+    scale: str
+    set: str
+    run: str
+    at: str
+    seed: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", nargs="?", type=Path)
-    parser.add_argument("--scale", default="cpu")
-    parser.add_argument("--data", type=Path, help="folder of the image sets, {data} in a study file")
-    parser.add_argument("--work", type=Path, help="folder for stores and runs")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--only", default="", help="runs to do, separated by commas")
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--scale", default="cpu", help="sizes of sets.yaml (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the image sets, {data} in study files")
+    parser.add_argument("--work", type=Path, required=True, help="folder for teachers, stores and runs")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the rows")
+    parser.add_argument("--sets", default="", help="sets to do, separated by commas")
+    parser.add_argument("--runs", default="", help="runs to do, separated by commas")
+    parser.add_argument("--at", default="", help="what to do them at, separated by commas")
     parser.add_argument("--repeats", type=int, help="students a run, instead of the study file's")
     parser.add_argument("--epochs", type=int, help="instead of the study file's, to try it")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")
     parser.add_argument("--until", type=float, default=0, help="seconds after which no run is begun; 0 for no limit")
-    parser.add_argument("--table", nargs="+", type=Path, metavar="JSONL")
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table([json.loads(line) for path in arguments.table for line in path.read_text().splitlines()]))
-    elif arguments.study and arguments.data and arguments.work:
-        run_study(arguments)
-    else:
-        parser.error("give a study file, --data and --work, or --table")
+    Study(parser.parse_args()).do()
 
 
-def run_study(arguments: argparse.Namespace) -> None:
-    began = time.monotonic()
-    study = yaml.safe_load(arguments.study.read_text())
-    scale = study["scales"][arguments.scale]
-    if arguments.epochs:
-        scale["train"] |= {"epochs": arguments.epochs, "warmup-epochs": 0}
-    results = arguments.results / f"{study['name']}.jsonl"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    done = {tuple(row[key] for key in KEY) for row in rows}
-    chosen = [name for name in study["runs"] if not arguments.only or name in arguments.only.split(",")]
-    wanted = [
-        (study["name"], arguments.scale, set_name, run, seed)
-        for seed, set_name, run in itertools.product(
-            range(arguments.repeats or study["repeats"]), study["sets"], chosen
+class Study:
+    """A study file at a scale, on the processors of this machine."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        self.arguments = arguments
+        self.name, self.scale = arguments.study.stem, arguments.scale
+        self.file = yaml.safe_load(arguments.study.read_text())
+        self.known = yaml.safe_load((arguments.study.parent / "sets.yaml").read_text())
+        self.processors = sorted(os.sched_getaffinity(0))
+        self.free: queue.Queue[list[int]] = queue.Queue()
+        share = max(1, len(self.processors) // arguments.jobs)
+        for job in range(arguments.jobs):
+            self.free.put(self.processors[job * share :][:share] or self.processors)
+
+    def do(self) -> None:
+        """Teachers and stores first, on all processors, then the runs that lack a row, side by side."""
+        todo = self.todo()
+        for run in todo:
+            self.prepare(run)
+        with concurrent.futures.ThreadPoolExecutor(self.arguments.jobs) as pool:
+            try:
+                for future in concurrent.futures.as_completed([pool.submit(self.train, run) for run in todo]):
+                    future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def todo(self) -> list[Run]:
+        """The runs that have no row, first students first."""
+        done = {Run(*(row[part] for part in Run._fields)) for row in read_rows(self.results(self.name))}
+        asked = [text.split(",") for text in (self.arguments.sets, self.arguments.runs, self.arguments.at)]
+        every = (
+            Run(self.scale, set_name, name, at, seed)
+            for seed in range(self.arguments.repeats or self.file["repeats"])
+            for set_name, name in itertools.product(self.file["sets"], self.file["runs"])
+            for at in self.settings(name)
         )
-    ]
-    for name in study["sets"]:
-        place = arguments.work / f"{name}-{arguments.scale}"
+        return [
+            run
+            for run in every
+            if run not in done and all(only == [""] or part in only for part, only in zip(run[1:4], asked, strict=True))
+        ]
+
+    def settings(self, name: str) -> dict[str, Options]:
+        """What a run is done at: options by name."""
+        found = self.file["runs"][name].get("at", self.file.get("at", {"": {}}))
+        return {str(at): options for at, options in found.items()}
+
+    def options(self, run: Run) -> Options:
+        """Of `train`: the scale's and the set's, the run's, and those of what it is done at."""
+        own = self.file["runs"][run.run]
+        labels = [] if own.get("live") else ["labels"]
+        options = {"labels": labels, **self.sized(run.set, "train"), **own, **self.settings(run.run)[run.at]}
+        if self.arguments.epochs:
+            options |= {"epochs": self.arguments.epochs, "warmup-epochs": 0}
+        return {name: value for name, value in options.items() if name != "at"}
+
+    def sized(self, set_name: str, command: str) -> Options:
+        """Options of `train` or `precompute` on a set at this scale."""
+        of_set = self.known["sets"][set_name]
+        general = self.known["scales"][self.scale].get(command, {})
+        return {"data": of_set["data"], **general, **of_set[self.scale].get(command, {})}
+
+    def prepare(self, run: Run) -> None:
+        """Make the teachers and stores that a run needs, where they are missing."""
+        of_set, place = self.known["sets"][run.set], self.place(run.set)
         place.mkdir(parents=True, exist_ok=True)
-        of_set = study["sets"][name]
-        labels = {"data": of_set["data"], **of_set["teacher"], **scale["labels"], "out": place / "labels.zarr"}
-        execute(["precompute", *words(labels, arguments.data)], place / "precompute.log", range(os.cpu_count() or 1))
-    processors = sorted(os.sched_getaffinity(0))
-    share = max(1, len(processors) // arguments.jobs)
-    free: queue.Queue[list[int]] = queue.Queue()
-    for job in range(arguments.jobs):
-        free.put(processors[job * share : (job + 1) * share] or processors)
+        needed = {store: of_set["teacher"] | of_set["stores"][store] for store in self.options(run)["labels"]}
+        for name, training in of_set[self.scale].get("teachers", {}).items():
+            if f"{{work}}/{name}/" in str([*needed.values(), of_set["teacher"]]):
+                self.make(run.set, name, "train", {"data": of_set["data"], **training})
+        for store, labelling in needed.items():
+            self.make(run.set, f"{store}.zarr", "precompute", {**self.sized(run.set, "precompute"), **labelling})
 
-    def one(key: tuple[str, str, str, str, int]) -> dict | None:
-        if arguments.until and time.monotonic() - began > arguments.until:
-            return None
-        _, _, set_name, run, seed = key
-        place = arguments.work / f"{set_name}-{arguments.scale}"
-        folder = place / f"{run.replace(' ', '-')}-{seed}"
-        options = {"data": study["sets"][set_name]["data"], "labels": place / "labels.zarr"}
-        options |= {**scale["train"], **study["runs"][run], "seed": seed, "out": folder}
-        command = ["train", *words(options, arguments.data), "--resume"]
-        mine = free.get()
-        started = time.monotonic()
-        try:
-            execute(command, place / f"{folder.name}.log", mine)
-        finally:
-            free.put(mine)
-        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        last = metrics[-1]
-        return {
-            **dict(zip(KEY, key, strict=True)),
-            "top1": {head: last[f"model/{head}/top1"] for head in HEADS if f"model/{head}/top1" in last},
-            "epochs": len(metrics),
-            "epoch_s": statistics.median(entry["seconds"] for entry in metrics),
-            "wall_s": time.monotonic() - started,
-            "command": shlex.join(["cskd-pipeline", *command])
-            .replace(str(arguments.data), "DATA")
-            .replace(str(arguments.work), "WORK"),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    def make(self, set_name: str, name: str, command: str, options: Options) -> None:
+        """A teacher or a store, and its row; the command goes on where it was interrupted."""
+        out = self.place(set_name) / name
+        done = out.with_suffix(".done")
+        if done.exists():
+            return
+        words = [*OURS, command, *self.words(set_name, options), "--out", str(out)]
+        resumed = ["--resume"] if command == "train" else []
+        seconds = self.execute([*words, *resumed], out.with_suffix(".log"), self.processors)
+        done.touch()
+        if any(
+            (row["scale"], row["set"], row["made"]) == (self.scale, set_name, name)
+            for row in read_rows(self.results("sets"))
+        ):
+            return
+        row = {
+            "scale": self.scale,
+            "set": set_name,
+            "made": name,
+            "seconds": seconds,
+            "processors": len(self.processors),
         }
+        if command == "train":
+            row["top1"] = top1(out)
+        else:
+            stored = cskd.inspect(out)
+            row |= {
+                "crops": stored.crops,
+                "seeds": len(stored.complete),
+                "bytes_per_crop": stored.bytes_per_crop,
+                "teacher": stored.teacher_check and stored.teacher_check.to_json(),
+            }
+        self.append("sets", {**row, "command": self.shown(set_name, words), "versions": versions()})
 
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        todo = [pool.submit(one, key) for key in wanted if key not in done]
-        for future in concurrent.futures.as_completed(todo):
-            if (row := future.result()) is not None:
-                rows.append(row)
-                with results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(
-                    row["set"],
-                    row["run"],
-                    row["seed"],
-                    row["top1"],
-                    f"{row['wall_s']:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    print(table([row for row in rows if row["scale"] == arguments.scale]))
+    def train(self, run: Run) -> None:
+        """A student, and its row."""
+        if self.arguments.until and time.monotonic() - self.began > self.arguments.until:
+            return
+        place, options = self.place(run.set), self.options(run) | {"seed": run.seed}
+        program = options.pop("program", "")
+        if options.pop("live", False):
+            crops = self.sized(run.set, "precompute")
+            teacher = self.known["sets"][run.set]["teacher"]
+            options = {"seeds": crops["seeds"], **options, **teacher, "size": crops["size"]}
+        options["labels"] = [place / f"{store}.zarr" for store in options["labels"]]
+        out = place / "-".join(filter(None, (run.run.replace(" ", "-"), run.at, str(run.seed))))
+        words = [*([str(HERE / program)] if program else [*OURS, "train"]), *self.words(run.set, options)]
+        command = self.shown(run.set, words)
+        same = (row for path in self.arguments.results.glob("*.jsonl") for row in read_rows(path))
+        row = next((row for row in same if row["command"] == command and "seed" in row), None)
+        if row is None:
+            words += ["--out", str(out), *([] if program else ["--resume"])]
+            mine = self.free.get()
+            try:
+                self.execute(words, out.with_suffix(".log"), mine)
+            finally:
+                self.free.put(mine)
+            epochs = read_rows(out / "metrics.jsonl")
+            row = {
+                "objective": options.get("objective", program.removesuffix(".py")),
+                "top1": top1(out),
+                "epochs": len(epochs),
+                "train_s": sum(epoch["seconds"] for epoch in epochs),
+                "processors": len(mine),
+                "command": command,
+                "versions": versions(),
+            }
+        self.append(self.name, {**row, **run._asdict()})
+
+    def execute(self, words: Sequence[str], log: Path, processors: Sequence[int]) -> float:
+        """Seconds of a Python program on these processors; its output goes to `log`."""
+        began = time.monotonic()
+        with log.open("a") as file:
+            ended = subprocess.run(
+                [sys.executable, *words],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": str(len(processors))},
+                preexec_fn=lambda: os.sched_setaffinity(0, processors),
+            )
+        if ended.returncode:
+            sys.exit(f"{log} ends with: {log.read_text().splitlines()[-1]}")
+        return time.monotonic() - began
+
+    def append(self, name: str, row: Row) -> None:
+        """To the rows of this name; a line is written at once."""
+        with self.results(name).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row)[:160], f"{time.monotonic() - self.began:.0f} s", file=sys.stderr, flush=True)
+
+    def results(self, name: str) -> Path:
+        """The file of rows of a study, or of the sets."""
+        return self.arguments.results / f"{name}.jsonl"
+
+    def place(self, set_name: str) -> Path:
+        """Folder of a set's teachers, stores and runs: {work} in study files."""
+        return self.arguments.work / f"{set_name}-{self.scale}"
+
+    def words(self, set_name: str, options: Options) -> list[str]:
+        """Command-line words of options by name; a list gives one option several times."""
+        places = {"data": self.arguments.data, "work": self.place(set_name)}
+        return [
+            word
+            for name, values in options.items()
+            for value in (values if isinstance(values, list) else [values])
+            for word in (f"--{name}", str(value).format(**places))
+        ]
+
+    def shown(self, set_name: str, words: Sequence[str]) -> str:
+        """A command without the places of this machine, DATA and WORK instead."""
+        text = shlex.join(words).replace(shlex.join(OURS), "cskd-pipeline").replace(f"{HERE}/", "python experiments/")
+        return text.replace(str(self.place(set_name)), "WORK").replace(str(self.arguments.data), "DATA")
 
 
-def words(options: dict, data: Path) -> list[str]:
-    """Command-line words of options by name; a list gives one option several times."""
-    return [
-        word
-        for name, values in options.items()
-        for value in (values if isinstance(values, list) else [values])
-        for word in (f"--{name}", str(value).format(data=data))
-    ]
+def read_rows(path: Path) -> list[Row]:
+    """Of a file of JSON lines; none if it is missing."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def execute(command: list[str], log: Path, processors: list[int] | range) -> None:
-    """Run `cskd-pipeline` on these processors; its output goes to `log`."""
-    with log.open("a") as file:
-        file.write(shlex.join(["cskd-pipeline", *command]) + "\n")
-        file.flush()
-        ended = subprocess.run(
-            [sys.executable, "-m", "cskd_pipeline_cli", *command],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(len(processors))},
-            preexec_fn=lambda: os.sched_setaffinity(0, processors),
-        )
-    if ended.returncode:
-        sys.exit(f"{log} ends with: {log.read_text().splitlines()[-1]}")
+def top1(folder: Path) -> dict[str, float]:
+    """Per cent by head, of the last epoch of a run folder."""
+    scores = read_rows(folder / "metrics.jsonl")[-1]
+    return {
+        name.split("/")[1]: value
+        for name, value in scores.items()
+        if name.endswith("/top1") and name.startswith("model/")
+    }
 
 
-def table(rows: list[dict]) -> str:
-    """Mean and spread of every run, and the mean of its paired differences to `supervised`, in Markdown."""
-    groups: dict[tuple, dict[int, dict]] = defaultdict(dict)
-    for row in rows:
-        groups[row["scale"], row["set"], row["run"]][row["seed"]] = row["top1"]
-    lines = ["| scale | set | run | students | " + " | ".join(HEADS) + " | best head - supervised |", "|" + "---|" * 8]
-    for (scale, name, run), found in groups.items():
-        base = groups.get((scale, name, "supervised"), {})
-        cells = []
-        for head in HEADS:
-            scores = [top1[head] for top1 in found.values() if head in top1]
-            spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-            cells.append(f"{statistics.mean(scores):.1f}{spread}" if scores else "")
-        paired = [max(top1.values()) - max(base[seed].values()) for seed, top1 in found.items() if seed in base]
-        spread = f" ± {statistics.stdev(paired):.1f}" if len(paired) > 1 else ""
-        difference = f"{statistics.mean(paired):+.1f}{spread}" if paired and run != "supervised" else ""
-        lines.append(f"| {scale} | {name} | {run} | {len(found)} | {' | '.join(cells)} | {difference} |")
-    return "\n".join(lines)
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on most."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 if __name__ == "__main__":

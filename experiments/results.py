@@ -1,0 +1,336 @@
+"""The tables and plots of docs/results.md, from the rows in experiments/results alone.
+
+    python experiments/results.py --write docs/results.md
+
+Every table goes between the marks of its name, plots go to `images` beside the page. A run counts by the head that its
+model gives when it is exported. Differences are paired: students of the same seed start from the same weights and see
+the same crops. Their intervals are of Student's t: what is left of all scores on a set when the means of runs and of
+seeds are taken off is chance, as large for every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+from study import HERE, Row, read_rows
+
+from cskd_pipeline.objectives import OBJECTIVES
+
+HEADS = {"cls": "cls", "two_head": "two heads", "three_head": "three heads"}
+TARGETS = ("hard", "soft", "truth", "features")
+STYLES = ("o-", "s--", "^-.", "D:", "v-")
+Rows = dict[str, list[Row]]
+"""By the name of their file."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the rows")
+    parser.add_argument("--write", type=Path, help="put tables between the marks of this page, plots beside it")
+    arguments = parser.parse_args()
+    rows = {path.stem: read_rows(path) for path in sorted(arguments.results.glob("*.jsonl"))}
+    for name in filter(rows.get, TABLES):
+        text = TABLES[name](rows)
+        if not arguments.write:
+            print(f"{name}\n\n{text}\n")
+        else:
+            arguments.write.write_text(between_marks(arguments.write.read_text(), name, text))
+    if arguments.write:
+        mpl.rcParams.update({"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 9})
+        for name in filter(rows.get, PLOTS):
+            PLOTS[name](rows).savefig(arguments.write.parent / "images" / f"{name}.svg", metadata={"Date": None})
+
+
+def between_marks(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of this name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    found, count = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{text}\n\n{end}", page, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"the page needs the marks {begin} and {end}, once")
+    return found
+
+
+def exported(row: Row) -> float:
+    """Per cent of the head that an exported model has."""
+    head = OBJECTIVES[row["objective"]].primary_head if row["objective"] in OBJECTIVES else "two_head"
+    return row["top1"][head if head in row["top1"] else "cls"]
+
+
+def grouped(rows: Iterable[Row], *parts: str) -> dict[tuple, list[Row]]:
+    """Rows by these parts of them, in the order in which they first come."""
+    found: dict[tuple, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        found.setdefault(tuple(row[part] for part in parts), []).append(row)
+    return found
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and standard deviation."""
+    values = [*values]
+    deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{deviation}" if values else ""
+
+
+def differences(runs: dict[tuple, list[Row]], base: tuple) -> dict[tuple, tuple[float, float]]:
+    """Mean paired difference of every run to one, and half its 95 % interval (NaN where nothing tells it)."""
+    scores = {name: {row["seed"]: exported(row) for row in rows} for name, rows in runs.items()}
+    if base not in scores:
+        return {}
+    whole = np.array(
+        [[of[seed] for seed in scores[base]] for of in scores.values() if of.keys() == scores[base].keys()]
+    )
+    left = whole - whole.mean(1, keepdims=True) - whole.mean(0) + whole.mean()
+    free = (whole.shape[0] - 1) * (whole.shape[1] - 1)
+    deviation = np.sqrt((left**2).sum() / free) if free else np.nan
+    found = {}
+    for name, of in scores.items():
+        if name != base and (seeds := of.keys() & scores[base].keys()):
+            half = stats.t.ppf(0.975, free) * deviation * np.sqrt(2 / len(seeds)) if free else np.nan
+            found[name] = (float(np.mean([of[seed] - scores[base][seed] for seed in seeds])), float(half))
+    return found
+
+
+def shown(difference: tuple[float, float] | None) -> str:
+    """`+1.2 ± 0.8`, in bold where the interval does not hold 0."""
+    if difference is None:
+        return ""
+    mean, half = difference
+    text = f"{mean:+.1f}" + ("" if np.isnan(half) else f" ± {half:.1f}")
+    return f"**{text}**" if abs(mean) > half else text
+
+
+def markdown(columns: dict[str, Callable[[tuple], str]], keys: Iterable[tuple]) -> str:
+    """A table with a line for every key."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(cell(key) for cell in columns.values())} |" for key in keys])
+
+
+def methods_table(rows: Rows) -> str:
+    """Per set and scale, every objective by head and against two of them."""
+    sets = grouped(rows["methods"] + rows.get("teachers", []), "scale", "set")
+    return "\n\n".join(
+        f"### {name}, {scale}\n\n{runs_table(grouped(found, 'run'))}" for (scale, name), found in sets.items()
+    )
+
+
+def runs_table(runs: dict[tuple, list[Row]]) -> str:
+    """Of one set at one scale."""
+    to_supervised, to_deit = differences(runs, ("supervised",)), differences(runs, ("deit",))
+    heads = {title: lambda key, head=head: of_head(runs[key], head) for head, title in HEADS.items()}
+    return markdown(
+        {
+            "run": lambda key: key[0],
+            "students": lambda key: str(len(runs[key])),
+            **heads,
+            "exported - supervised": lambda key: shown(to_supervised.get(key)),
+            "exported - deit": lambda key: shown(to_deit.get(key)),
+        },
+        runs,
+    )
+
+
+def of_head(rows: list[Row], head: str) -> str:
+    """Mean and spread of the scores of one way of combining heads."""
+    return spread(row["top1"][head] for row in rows if head in row["top1"])
+
+
+def sets_table(rows: Rows) -> str:
+    """Teachers and stores: how right, how large, how long."""
+    stores = [row for row in rows["sets"] if "crops" in row]
+    return markdown(
+        {
+            "set": lambda row: row["set"],
+            "scale": lambda row: row["scale"],
+            "store": lambda row: row["made"].removesuffix(".zarr"),
+            "teacher's top-1, centre crops": lambda row: f"{100 * row['teacher']['top1']:.1f}",
+            "on the recipe's crops": lambda row: f"{100 * row['teacher']['recipe_top1']:.1f}",
+            "crops": lambda row: f"{row['crops']:,}",
+            "bytes a crop": lambda row: ", ".join(
+                f"`{name}` {size:.1f}" for name, size in sizes(row).items() if name != "total"
+            ),
+            "precompute, s": lambda row: f"{row['seconds']:.0f}",
+        },
+        stores,
+    )
+
+
+def sizes(row: Row) -> dict[str, float]:
+    """Bytes a crop of a store, by what `--targets` calls them."""
+    found: dict[str, float] = {}
+    for field, size in row["bytes_per_crop"].items():
+        name = next((name for name in TARGETS if field.startswith(name)), field)
+        found[name] = found.get(name, 0) + size
+    return found
+
+
+def views_table(rows: Rows) -> str:
+    """Accuracy by the number of stored views."""
+    runs = grouped(rows["views"], "run", "at")
+    names = dict.fromkeys(run for run, _ in runs)
+    size = sizes(next(row for row in rows["sets"] if row["set"] == rows["views"][0]["set"] and "crops" in row))
+    return markdown(
+        {
+            "views": str,
+            "bytes an image, `hard`": lambda at: f"{at * size['hard']:,.0f}",
+            "bytes an image, `soft`": lambda at: f"{at * size['soft']:,.0f}",
+            **{name: lambda at, name=name: spread(map(exported, runs.get((name, str(at)), []))) for name in names},
+        },
+        sorted({int(at) for _, at in runs}),
+    )
+
+
+def soft_table(rows: Rows) -> str:
+    """Accuracy by how much of a soft target is stored."""
+    runs = grouped(rows["soft_size"], "set", "run", "at")
+    size = {(row["set"], row["made"]): sizes(row)["soft"] for row in rows["sets"] if "crops" in row}
+    return markdown(
+        {
+            "set": lambda key: key[0],
+            "run": lambda key: key[1],
+            "kept": lambda key: key[2],
+            "bytes a crop, `soft`": lambda key: f"{size[key[0], store_of(runs[key][0])]:.0f}",
+            "students": lambda key: str(len(runs[key])),
+            "top-1": lambda key: spread(map(exported, runs[key])),
+        },
+        runs,
+    )
+
+
+def store_of(row: Row) -> str:
+    """The folder of the labels that a run read."""
+    words = row["command"].split()
+    return Path(words[words.index("--labels") + 1]).name
+
+
+class Spent(NamedTuple):
+    """What students of one kind and length took and reached, on average; minutes of one core, and per cent."""
+
+    epochs: int
+    minutes: float
+    top1: float
+    spread: float
+
+
+def spent(rows: Rows, run: str, *, students: int = 1) -> list[Spent]:
+    """By length. Labelling the views that are used counts, shared by so many students; one view an epoch."""
+    points = []
+    for (name, _), found in grouped([row for row in rows["time"] if row["run"] == run], "set", "at").items():
+        seconds = float(np.mean([row["train_s"] * row["processors"] for row in found]))
+        if "--labels" in found[0]["command"]:
+            store = next(row for row in rows["sets"] if (row["set"], row["made"]) == (name, store_of(found[0])))
+            share = min(1, found[0]["epochs"] / store["seeds"])
+            seconds += share * store["seconds"] * store["processors"] / students
+        scores = [exported(row) for row in found]
+        points.append(Spent(found[0]["epochs"], seconds / 60, float(np.mean(scores)), float(np.std(scores))))
+    return sorted(points)
+
+
+def time_table(rows: Rows) -> str:
+    """Every length of every kind."""
+    lines = [(title, point) for title, run, students in CURVES for point in spent(rows, run, students=students)]
+    return markdown(
+        {
+            "labels": lambda line: line[0],
+            "epochs": lambda line: str(line[1].epochs),
+            "core-minutes a student": lambda line: f"{line[1].minutes:.1f}",
+            "top-1": lambda line: f"{line[1].top1:.1f}",
+        },
+        lines,
+    )
+
+
+def time_plot(rows: Rows) -> Figure:
+    """Accuracy over the time that a student took."""
+    figure, axes = plot("minutes of one core a student", "top-1 of the test images, %")
+    for (title, run, students), style in zip(CURVES, STYLES, strict=False):
+        points = spent(rows, run, students=students)
+        axes.errorbar(
+            *zip(*[point[1:3] for point in points], strict=True),
+            [point.spread for point in points],
+            fmt=style,
+            label=title,
+            capsize=2,
+        )
+    axes.set_xscale("log")
+    axes.legend(frameon=False)
+    return figure
+
+
+def views_plot(rows: Rows) -> Figure:
+    """Accuracy over the number of stored views."""
+    figure, axes = plot("stored views of an image", "top-1 of the test images, %")
+    runs = grouped(rows["views"], "run", "at")
+    for name, style in zip(dict.fromkeys(run for run, _ in runs), STYLES, strict=False):
+        points = sorted((int(at), [*map(exported, found)]) for (run, at), found in runs.items() if run == name)
+        views = [at for at, _ in points]
+        axes.errorbar(
+            views, [np.mean(of) for _, of in points], [np.std(of) for _, of in points], fmt=style, label=name, capsize=2
+        )
+        axes.set_xscale("log")
+        axes.set_xticks(views, map(str, views))
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    return figure
+
+
+def methods_plot(rows: Rows) -> Figure:
+    """Differences to true labels, with intervals, a panel a set."""
+    sets = grouped([row for row in rows["methods"] if row["scale"] == "cpu"], "set")
+    figure, panels = plt.subplots(1, len(sets), figsize=(6.6, 3.6), sharey=True, layout="constrained", squeeze=False)
+    for axes, ((name,), found) in zip(panels[0], sets.items(), strict=True):
+        bars = differences(grouped(found, "run"), ("supervised",))
+        names = [run for (run,) in bars]
+        axes.errorbar(
+            [mean for mean, _ in bars.values()],
+            names,
+            xerr=[half for _, half in bars.values()],
+            fmt="ko",
+            ms=4,
+            capsize=2,
+        )
+        axes.axvline(0, color="0.6", lw=0.8)
+        axes.set_title(name, loc="left")
+        axes.set_xlabel("top-1 over `supervised`, percentage points")
+    panels[0][0].invert_yaxis()
+    return figure
+
+
+def plot(x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty plot with these axes."""
+    figure, axes = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["right", "top"]].set_visible(False)
+    return figure, axes
+
+
+CURVES = (
+    ("live teacher", "live", 1),
+    ("stored, 1 student", "stored", 1),
+    ("stored, 3 students", "stored", 3),
+    ("stored, 10 students", "stored", 10),
+    ("timm's token distillation", "timm", 1),
+)
+"""Title, run and how many students share the store."""
+TABLES = {
+    "sets": sets_table,
+    "methods": methods_table,
+    "views": views_table,
+    "time": time_table,
+    "soft_size": soft_table,
+}
+PLOTS = {"methods": methods_plot, "views": views_plot, "time": time_plot}
+
+
+if __name__ == "__main__":
+    main()
