@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def _comparison(rows: Sequence[Row]) -> str:
         smaller = "" if baseline is None else f" ({_times(baseline['bytes_per_crop'] / row['bytes_per_crop'])})"
         return f"{row['bytes_per_crop']:,.1f}{smaller}"
 
-    return _markdown(
+    return markdown(
         rows,
         {
             "encoding": lambda row: row["encoding"],
@@ -156,7 +156,7 @@ def _comparison(rows: Sequence[Row]) -> str:
 
 
 def _fields(rows: Sequence[Row]) -> str:
-    return _markdown(
+    return markdown(
         rows,
         {
             "set": lambda row: row["set"],
@@ -167,7 +167,7 @@ def _fields(rows: Sequence[Row]) -> str:
 
 
 def _growth(rows: Sequence[Row]) -> str:
-    return _markdown(
+    return markdown(
         sorted(rows, key=lambda row: row["encoding"]),
         {
             "encoding": lambda row: row["encoding"],
@@ -181,7 +181,7 @@ def _growth(rows: Sequence[Row]) -> str:
 
 
 def _opening(rows: Sequence[Row]) -> str:
-    return _markdown(
+    return markdown(
         rows,
         {
             "seeds": lambda row: f"{row['seeds']:,}",
@@ -195,7 +195,8 @@ def _opening(rows: Sequence[Row]) -> str:
     )
 
 
-def _markdown(rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]) -> str:
+def markdown(rows: Iterable[Any], columns: Mapping[str, Callable[[Any], str]]) -> str:
+    """A table with a line for every row."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(cell(row) for cell in columns.values())} |" for row in rows]
     return "\n".join(lines)

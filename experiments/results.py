@@ -11,8 +11,8 @@ seeds are taken off is chance, as large for every run.
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ from scipy import stats
 from study import HERE, Row, read_rows
 
 from cskd_pipeline.objectives import OBJECTIVES
+
+sys.path.append(str(HERE.parent / "benchmarks"))
+from report import markdown, replace_measured
 
 HEADS = {"cls": "cls", "two_head": "two heads", "three_head": "three heads"}
 TARGETS = ("hard", "soft", "truth", "features")
@@ -44,20 +47,11 @@ def main() -> None:
         if not arguments.write:
             print(f"{name}\n\n{text}\n")
         else:
-            arguments.write.write_text(between_marks(arguments.write.read_text(), name, text))
+            arguments.write.write_text(replace_measured(arguments.write.read_text(), text, mark=name))
     if arguments.write:
         mpl.rcParams.update({"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 9})
         for name in filter(rows.get, PLOTS):
             PLOTS[name](rows).savefig(arguments.write.parent / "images" / f"{name}.svg", metadata={"Date": None})
-
-
-def between_marks(page: str, name: str, text: str) -> str:
-    """The page with `text` between the marks of this name."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    found, count = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{text}\n\n{end}", page, flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"the page needs the marks {begin} and {end}, once")
-    return found
 
 
 def exported(row: Row) -> float:
@@ -74,11 +68,17 @@ def grouped(rows: Iterable[Row], *parts: str) -> dict[tuple, list[Row]]:
     return found
 
 
-def spread(values: Iterable[float]) -> str:
-    """Mean and standard deviation."""
+def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
+    """Of students that differ by their seed; of one alone the deviation is 0."""
     values = [*values]
-    deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{deviation}" if values else ""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and standard deviation, as far as there are values."""
+    values = [*values]
+    mean, deviation = mean_and_deviation(values) if values else (0.0, 0.0)
+    return f"{mean:.1f}{f' ± {deviation:.1f}' if len(values) > 1 else ''}" if values else ""
 
 
 def differences(runs: dict[tuple, list[Row]], base: tuple) -> dict[tuple, tuple[float, float]]:
@@ -109,15 +109,9 @@ def shown(difference: tuple[float, float] | None) -> str:
     return f"**{text}**" if abs(mean) > half else text
 
 
-def markdown(columns: dict[str, Callable[[tuple], str]], keys: Iterable[tuple]) -> str:
-    """A table with a line for every key."""
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(cell(key) for cell in columns.values())} |" for key in keys])
-
-
 def methods_table(rows: Rows) -> str:
     """Per set and scale, every objective by head and against two of them."""
-    sets = grouped(rows["methods"] + rows.get("teachers", []), "scale", "set")
+    sets = grouped(rows["methods"], "scale", "set")
     return "\n\n".join(
         f"### {name}, {scale}\n\n{runs_table(grouped(found, 'run'))}" for (scale, name), found in sets.items()
     )
@@ -128,6 +122,7 @@ def runs_table(runs: dict[tuple, list[Row]]) -> str:
     to_supervised, to_deit = differences(runs, ("supervised",)), differences(runs, ("deit",))
     heads = {title: lambda key, head=head: of_head(runs[key], head) for head, title in HEADS.items()}
     return markdown(
+        runs,
         {
             "run": lambda key: key[0],
             "students": lambda key: str(len(runs[key])),
@@ -135,7 +130,6 @@ def runs_table(runs: dict[tuple, list[Row]]) -> str:
             "exported - supervised": lambda key: shown(to_supervised.get(key)),
             "exported - deit": lambda key: shown(to_deit.get(key)),
         },
-        runs,
     )
 
 
@@ -148,6 +142,7 @@ def sets_table(rows: Rows) -> str:
     """Teachers and stores: how right, how large, how long."""
     stores = [row for row in rows["sets"] if "crops" in row]
     return markdown(
+        stores,
         {
             "set": lambda row: row["set"],
             "scale": lambda row: row["scale"],
@@ -158,9 +153,8 @@ def sets_table(rows: Rows) -> str:
             "bytes a crop": lambda row: ", ".join(
                 f"`{name}` {size:.1f}" for name, size in sizes(row).items() if name != "total"
             ),
-            "precompute, s": lambda row: f"{row['seconds']:.0f}",
+            "precompute, s": lambda row: f"{row['seconds']:.0f}" if row["seconds"] else "",
         },
-        stores,
     )
 
 
@@ -179,30 +173,13 @@ def views_table(rows: Rows) -> str:
     names = dict.fromkeys(run for run, _ in runs)
     size = sizes(next(row for row in rows["sets"] if row["set"] == rows["views"][0]["set"] and "crops" in row))
     return markdown(
+        sorted({int(at) for _, at in runs}),
         {
             "views": str,
             "bytes an image, `hard`": lambda at: f"{at * size['hard']:,.0f}",
             "bytes an image, `soft`": lambda at: f"{at * size['soft']:,.0f}",
             **{name: lambda at, name=name: spread(map(exported, runs.get((name, str(at)), []))) for name in names},
         },
-        sorted({int(at) for _, at in runs}),
-    )
-
-
-def soft_table(rows: Rows) -> str:
-    """Accuracy by how much of a soft target is stored."""
-    runs = grouped(rows["soft_size"], "set", "run", "at")
-    size = {(row["set"], row["made"]): sizes(row)["soft"] for row in rows["sets"] if "crops" in row}
-    return markdown(
-        {
-            "set": lambda key: key[0],
-            "run": lambda key: key[1],
-            "kept": lambda key: key[2],
-            "bytes a crop, `soft`": lambda key: f"{size[key[0], store_of(runs[key][0])]:.0f}",
-            "students": lambda key: str(len(runs[key])),
-            "top-1": lambda key: spread(map(exported, runs[key])),
-        },
-        runs,
     )
 
 
@@ -230,8 +207,7 @@ def spent(rows: Rows, run: str, *, students: int = 1) -> list[Spent]:
             store = next(row for row in rows["sets"] if (row["set"], row["made"]) == (name, store_of(found[0])))
             share = min(1, found[0]["epochs"] / store["seeds"])
             seconds += share * store["seconds"] * store["processors"] / students
-        scores = [exported(row) for row in found]
-        points.append(Spent(found[0]["epochs"], seconds / 60, float(np.mean(scores)), float(np.std(scores))))
+        points.append(Spent(found[0]["epochs"], seconds / 60, *mean_and_deviation(map(exported, found))))
     return sorted(points)
 
 
@@ -239,13 +215,13 @@ def time_table(rows: Rows) -> str:
     """Every length of every kind."""
     lines = [(title, point) for title, run, students in CURVES for point in spent(rows, run, students=students)]
     return markdown(
+        lines,
         {
             "labels": lambda line: line[0],
             "epochs": lambda line: str(line[1].epochs),
             "core-minutes a student": lambda line: f"{line[1].minutes:.1f}",
             "top-1": lambda line: f"{line[1].top1:.1f}",
         },
-        lines,
     )
 
 
@@ -271,11 +247,10 @@ def views_plot(rows: Rows) -> Figure:
     figure, axes = plot("stored views of an image", "top-1 of the test images, %")
     runs = grouped(rows["views"], "run", "at")
     for name, style in zip(dict.fromkeys(run for run, _ in runs), STYLES, strict=False):
-        points = sorted((int(at), [*map(exported, found)]) for (run, at), found in runs.items() if run == name)
-        views = [at for at, _ in points]
-        axes.errorbar(
-            views, [np.mean(of) for _, of in points], [np.std(of) for _, of in points], fmt=style, label=name, capsize=2
-        )
+        found = sorted((int(at), rows) for (run, at), rows in runs.items() if run == name)
+        views = [at for at, _ in found]
+        means, deviations = zip(*(mean_and_deviation(map(exported, rows)) for _, rows in found), strict=True)
+        axes.errorbar(views, means, deviations, fmt=style, label=name, capsize=2)
         axes.set_xscale("log")
         axes.set_xticks(views, map(str, views))
     axes.minorticks_off()
@@ -327,7 +302,6 @@ TABLES = {
     "methods": methods_table,
     "views": views_table,
     "time": time_table,
-    "soft_size": soft_table,
 }
 PLOTS = {"methods": methods_plot, "views": views_plot, "time": time_plot}
 

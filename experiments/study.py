@@ -150,6 +150,7 @@ class Study:
             return
         words = [*OURS, command, *self.words(set_name, options), "--out", str(out)]
         resumed = ["--resume"] if command == "train" else []
+        begun = out.exists()
         seconds = self.execute([*words, *resumed], out.with_suffix(".log"), self.processors)
         done.touch()
         if any(
@@ -161,7 +162,7 @@ class Study:
             "scale": self.scale,
             "set": set_name,
             "made": name,
-            "seconds": seconds,
+            "seconds": None if begun else seconds,  # of an interrupted one they would be the rest alone
             "processors": len(self.processors),
         }
         if command == "train":

@@ -3,66 +3,37 @@
     python experiments/timm_distillation.py --data DATA/imagenette160 --teacher resnet50 --teacher-weights FILE \
         --student deit_tiny_distilled_patch16_224 --size 96 --epochs 30 --out RUN
 
-What `cskd-pipeline train --teacher` is compared with. It takes the options of that command that studies use, with
-their meaning, and writes a metrics.jsonl like its own. Random numbers are timm's, so crops are others in every run.
+What `cskd-pipeline train --teacher` is compared with. It has the options of that command, though not all have a
+meaning here, and writes a metrics.jsonl like its own. Random numbers are timm's: no two seeds share a crop.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import io
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from cskd_pipeline_cli.options import request_command
 from PIL import Image
 from timm.data import Mixup, create_transform
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.task import TokenDistillationTask
+from timm.utils import random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cskd_pipeline.data import SampleIndex, open_split
 from cskd_pipeline.models.teacher.teacher import Teacher
 from cskd_pipeline.runs.data import split_to_score
-from cskd_pipeline.runs.settings import TeacherSettings
+from cskd_pipeline.runs.train import TrainRequest
 
 STUDENTS = {"deit_ti": "deit_tiny_distilled_patch16_224", "deit_s": "deit_small_distilled_patch16_224"}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--size", type=int, required=True)
-    parser.add_argument("--student", default="deit_ti")
-    parser.add_argument("--student-arg", action="append", default=[], type=argument)
-    for name in ("teacher", "teacher-weights", "teacher-mean", "teacher-std", "teacher-classes"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--teacher-arg", action="append", default=[], type=argument)
-    parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--warmup-epochs", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--drop-path", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    for name in ("ema-decay", "eval-every", "checkpoint-every", "seeds"):
-        parser.add_argument(f"--{name}", help="not used")
-    train(parser.parse_args())
-
-
-def argument(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as JSON has it, else as text."""
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -96,48 +67,42 @@ class Logits(nn.Module):
         return self.teacher(pixels_B3SS)[1].clone()
 
 
-def train(arguments: argparse.Namespace) -> None:
-    torch.manual_seed(arguments.seed)
-    index = open_split(arguments.data, "train")
-    test = open_split(arguments.data, split_to_score(arguments.data, None))
+@request_command(TrainRequest, "Train a student by timm's own token distillation.")
+def train(request: TrainRequest) -> None:
+    """Train a distilled vision transformer as timm does."""
+    random_seed(request.seed)
+    index = open_split(request.data, "train")
+    test = open_split(request.data, split_to_score(request.data, None))
     student = timm.create_model(
-        STUDENTS.get(arguments.student, arguments.student),
+        STUDENTS.get(request.student, request.student),
         num_classes=len(index.classes),
-        drop_path_rate=arguments.drop_path,
-        **{"img_size": arguments.size, **dict(arguments.student_arg)},
+        drop_path_rate=request.drop_path,
+        **{"img_size": request.size, **request.student_args},
     )
-    settings = TeacherSettings(
-        teacher=arguments.teacher,
-        teacher_weights=arguments.teacher_weights and Path(arguments.teacher_weights),
-        teacher_args=dict(arguments.teacher_arg),
-        teacher_mean=arguments.teacher_mean,
-        teacher_std=arguments.teacher_std,
-        teacher_classes=arguments.teacher_classes,
-        chunk=arguments.batch_size,
-    )
-    teacher = settings.load_teacher(index, size=arguments.size, device=torch.device("cpu"))
+    whole = dataclasses.replace(request, chunk=request.batch_size)
+    teacher = whole.load_teacher(index, size=request.size, device=torch.device("cpu"))
     task = TokenDistillationTask(
         student, Logits(teacher), criterion=SoftTargetCrossEntropy(), distill_type="hard", task_loss_weight=0.5
     )
     shown = {"mean": student.pretrained_cfg["mean"], "std": student.pretrained_cfg["std"], "interpolation": "bicubic"}
     crops = create_transform(
-        arguments.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel", **shown
+        request.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel", **shown
     )
-    plain = create_transform(arguments.size, crop_pct=0.875, **shown)
-    batches = DataLoader(Images(index, crops), arguments.batch_size, shuffle=True, drop_last=True)
+    plain = create_transform(request.size, crop_pct=0.875, **shown)
+    batches = DataLoader(Images(index, crops), request.batch_size, shuffle=True, drop_last=True)
     mix = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=len(index.classes))
-    optimizer = create_optimizer_v2(student, opt="adamw", lr=arguments.lr, weight_decay=0.05)
+    optimizer = create_optimizer_v2(student, opt="adamw", lr=request.lr, weight_decay=request.weight_decay)
     schedule = CosineLRScheduler(
         optimizer,
-        t_initial=arguments.epochs * len(batches),
-        lr_min=1e-5,
-        warmup_t=arguments.warmup_epochs * len(batches),
-        warmup_lr_init=1e-6,
+        t_initial=request.epochs * len(batches),
+        lr_min=request.min_lr,
+        warmup_t=request.warmup_epochs * len(batches),
+        warmup_lr_init=request.warmup_lr,
         t_in_epochs=False,
     )
     updates = 0
-    arguments.out.mkdir(parents=True)
-    for epoch in range(arguments.epochs):
+    request.out.mkdir(parents=True)
+    for epoch in range(request.epochs):
         began = time.monotonic()
         task.train()
         for pixels, labels in batches:
@@ -147,10 +112,10 @@ def train(arguments: argparse.Namespace) -> None:
             optimizer.step()
             updates += 1
             schedule.step_update(updates)
-        row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began}
-        if epoch + 1 == arguments.epochs:
+        row = {"epoch": epoch, "seconds": time.monotonic() - began}
+        if epoch + 1 == request.epochs:
             row["model/two_head/top1"] = score(student, Images(test, plain))
-        with (arguments.out / "metrics.jsonl").open("a") as file:
+        with (request.out / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
@@ -163,4 +128,4 @@ def score(student: nn.Module, images: Images) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    train()

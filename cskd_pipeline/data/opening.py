@@ -132,6 +132,7 @@ def find_split(
     digest: str,
     name: str,
     split: str,
+    classes: int | None = None,
     root: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> SampleIndex:
@@ -141,6 +142,7 @@ def find_split(
         digest: that of the index, which is what identifies the images.
         name: what the data set was called when labels were made; looked up among the shipped manifests.
         split: what the split was called, in that manifest.
+        classes: how many it has, where that is known: a copy of the images may lie beside another list of classes.
         root: as in `resolve_data`; where it is given, the name is tried first.
         progress: called with (done, total) images where the index is built.
 
@@ -160,9 +162,12 @@ def find_split(
         except CskdError as error:
             tried.setdefault(place, str(error))
             continue
-        if index.digest == digest:
+        if index.digest != digest:
+            tried[place] = f"{name} {split} in {index.root.address} has the digest {index.digest}"
+        elif classes not in (None, len(index.classes)):
+            tried[place] = f"{index.root.address} has {len(index.classes)} classes instead of {classes}"
+        else:
             return index
-        tried[place] = f"{name} {split} in {index.root.address} has the digest {index.digest}"
     where = "; ".join(tried.values()) or f"no index in {cache_path('index')} has this digest"
     raise DataError(
         f"the images that belong to these labels ({name} {split}, digest {digest}) are not found; say where they lie "

@@ -20,7 +20,7 @@ from cskd_pipeline.errors import MismatchError
 from cskd_pipeline.labelling.job import PrecomputeJob
 from cskd_pipeline.loading import CropLoader, EvaluationSet, block_batches
 from cskd_pipeline.models.normalisation import PUBLISHED
-from cskd_pipeline.models.teacher.classes import NATURAL, output_rows
+from cskd_pipeline.models.teacher.classes import NATURAL, natural_rows
 from cskd_pipeline.store import TeacherCheck
 
 MOST_IMAGES = 2000
@@ -120,7 +120,7 @@ def refuse_other_order(
     own = winners_N[judged] == labels_N[judged]
     orders = {"": _matching(winners_N[learnt], labels_N[learnt], len(classes))}
     if not reordered:
-        orders = {NATURAL: np.array(output_rows(NATURAL, [(name,) for name in classes], option=option)[0]), **orders}
+        orders = {NATURAL: np.array(natural_rows(classes)), **orders}
     for name, order_C in orders.items():
         renumbered = order_C[labels_N[judged]] == winners_N[judged]
         gain = renumbered.sum() - own.sum()

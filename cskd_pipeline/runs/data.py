@@ -37,7 +37,7 @@ def open_data(data: str | DataSource, *, split: str, root: str | None, watch: Wa
 def find_data(
     about: Mapping[str, Any], *, data: str | None = None, split: str | None = None, root: str | None, watch: Watch
 ) -> SampleIndex:
-    """The images with the name, split and digest that labels or a run state; by their digest, or those in `data`.
+    """The images whose name, split, digest and number of classes labels or a run state, or those in `data`.
 
     Those in `data` are not compared with the digest. Raises DataError, which says where was looked, if none are found.
     """
@@ -46,7 +46,8 @@ def find_data(
     name, own, digest = (str(about[field]) for field in ("name", "split", "digest"))
     if data is not None:
         return open_data(data, split=split or own, root=root, watch=watch)
-    return find_split(digest=digest, name=name, split=own, root=root, progress=counting(f"index {own}", watch))
+    classes, progress = about.get("classes"), counting(f"index {own}", watch)
+    return find_split(digest=digest, name=name, split=own, classes=classes, root=root, progress=progress)
 
 
 def counting(task: str, watch: Watch, *, unit: str = "image") -> Callable[[int, int], None]:

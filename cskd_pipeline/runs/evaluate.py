@@ -140,4 +140,5 @@ def _images(request: EvaluateRequest, inputs: RunInputs | None, *, watch: Watch)
     if inputs is None or inputs.evaluation is None or request.split not in (None, inputs.evaluation[0]):
         raise UsageError("which images to score is not known; name them with --data")
     split, digest = inputs.evaluation
-    return find_data({**inputs.data, "split": split, "digest": digest}, root=request.data_root, watch=watch)
+    about = {**inputs.data, "split": split, "digest": digest, "classes": len(inputs.classes)}
+    return find_data(about, root=request.data_root, watch=watch)

@@ -17,7 +17,6 @@ from cskd_pipeline.errors import DataError, RetryError, UsageError, first_line
 from cskd_pipeline.storage.folder import FolderStorage
 from cskd_pipeline.storage.listing import Listing
 from cskd_pipeline.storage.read_only import ReadOnly
-from cskd_pipeline.storage.storage import StoredFile
 
 SCHEME = "hf"
 _ADDRESS = re.compile(r"hf://(?:datasets/)?([^/@]+/[^/@]+)(?:@([^/]+))?/*(.*?)/*")
@@ -81,18 +80,6 @@ class HubStorage(ReadOnly):
         """See `Storage`; the whole file is downloaded."""
         self._require(name)
         return self._local(name).read_ranges("", ranges)
-
-    def size(self, name: str) -> int | None:
-        """See `Storage`."""
-        return self._listing.size(name)
-
-    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
-        """See `Storage`."""
-        return self._listing.files(folder, deep=deep)
-
-    def folders(self, folder: str = "") -> list[str]:
-        """See `Storage`."""
-        return self._listing.folders(folder)
 
     def stage(self, folder: Path, *, private: bool = False) -> None:
         """Make the data set, `private` or for all, if there is none; fetch the small files of its store to `folder`.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from cskd_pipeline.errors import DataError
 from cskd_pipeline.storage.listing import Listing
 from cskd_pipeline.storage.objects import ObjectStorage, open_client
 from cskd_pipeline.storage.read_only import ReadOnly
-from cskd_pipeline.storage.storage import Storage, StoredFile
+from cskd_pipeline.storage.storage import Storage
 
 SCHEMES = ("https", "http")
 FILE_LIST = "files.json"
@@ -32,18 +31,6 @@ class WebStorage(ReadOnly, ObjectStorage):
     def address(self) -> str:
         """The URL."""
         return self._url
-
-    def size(self, name: str) -> int | None:
-        """See `Storage`."""
-        return self._listing.size(name)
-
-    def files(self, folder: str = "", *, deep: bool = True) -> Iterator[StoredFile]:
-        """See `Storage`."""
-        return self._listing.files(folder, deep=deep)
-
-    def folders(self, folder: str = "") -> list[str]:
-        """See `Storage`."""
-        return self._listing.folders(folder)
 
     @functools.cached_property
     def _listing(self) -> Listing:

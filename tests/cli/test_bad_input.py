@@ -208,7 +208,7 @@ CASES: dict[str, Case] = {
     "weights: of another model": case(DATA, "do not fit ResNet", "missing conv1")(
         lambda s: [*s.precompute, "--out", s.out, "--teacher-weights", s.weights("test_efficientnet")]
     ),
-    "weights: of other classes": case(DATA, "fc.weight", "(5, ", "(3, ")(
+    "weights: of other classes": case(MISMATCH, "has 5 outputs, the data has 3 classes", "--teacher-classes")(
         lambda s: [*s.precompute, "--out", s.out, "--teacher-weights", s.weights("test_resnet", classes=5)]
     ),
     "weights: of a student, missing": case(DATA, "nowhere.pth", "--student-weights")(

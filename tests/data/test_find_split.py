@@ -42,6 +42,17 @@ def test_of_several_places_one_that_is_there_is_taken(as_folder, as_tars, tmp_pa
     assert found(digest).root.address == str(as_folder)
 
 
+def test_a_copy_beside_another_list_of_classes_is_another_data_set(as_tars, tmp_path):
+    index = open_split(str(as_tars), "train")
+    copy = shutil.copytree(as_tars, tmp_path / "copy")
+    (copy / "classes.txt").write_text("".join(f"class {label}\n" for label in range(len(index.classes) + 1)))
+    assert open_split(str(copy), "train").digest == index.digest
+    assert found(index.digest).root.address == str(copy)
+    assert found(index.digest, classes=len(index.classes)).root.address == str(as_tars)
+    with pytest.raises(DataError, match=rf"{as_tars} has {len(index.classes)} classes instead of 70"):
+        found(index.digest, classes=70)
+
+
 def test_data_that_moved_is_said_to_be_where_it_was_not(as_tars):
     digest = open_split(str(as_tars), "train").digest
     as_tars.rename(as_tars.with_name("elsewhere"))

@@ -67,6 +67,10 @@ def test_numbers_as_names_in_natural_order() -> None:
     assert rows("natural", "0", "1", "10", "11", "2") == (0, 1, 3, 4, 2)
 
 
+def test_an_order_asks_for_no_names_that_differ() -> None:
+    assert rows("natural", "crane|n02012849", "Cardigan", "cardigan", "crane|n03126707") == (2, 0, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("a.txt", "\n"), ("a.txt", "cat\n\ndog\n"), ("a.json", "{"), ("a.json", '{"3": "cat"}'), ("a.json", "7")],

@@ -24,24 +24,29 @@ Forms = tuple[str, ...]
 """What a class is called: its name first, then its WordNet id or other names."""
 
 
-def output_classes(which: str, classes: Sequence[Forms], *, option: str) -> list[Forms]:
+def natural_rows(names: Sequence[str]) -> tuple[int, ...]:
+    """The output of every class where outputs are as timm's reader sorts class folders: 0, 1, 2, ..., 10."""
+    from timm.utils import misc
+
+    natural_key: Any = misc.natural_key
+    rows = [0] * len(names)
+    for row, label in enumerate(sorted(range(len(names)), key=lambda label: natural_key(names[label]))):
+        rows[label] = row
+    return tuple(rows)
+
+
+def output_classes(which: str, *, option: str) -> list[Forms]:
     """What the outputs of a teacher are called, in their order.
 
     Args:
-        which: one of `IMAGENETS`, `NATURAL`, or a file whose line N (from 0) names output N in tab-separated columns;
-            a .json file may hold a list of names, or an object of them by number (alone, or under "id2label").
-        classes: what the data's classes are called, by label.
+        which: one of `IMAGENETS`, or a file whose line N (from 0) names output N in tab-separated columns; a .json file
+            may hold a list of names, or an object of them by number (alone, or under "id2label").
         option: what `which` is given by, for errors.
 
     Raises:
         UsageError: `which` is neither.
         DataError: the file cannot be read or names nothing.
     """
-    if which == NATURAL:
-        from timm.utils import misc
-
-        natural_key: Any = misc.natural_key
-        return sorted(classes, key=lambda forms: natural_key(forms[0]))
     if which in IMAGENETS:
         from timm.data import imagenet_info
 
@@ -65,14 +70,21 @@ def output_rows(which: str, classes: Sequence[Forms], *, option: str) -> tuple[t
     """For every class of the data the teacher's output, and how many outputs the teacher has.
 
     A class is looked for by its WordNet id, then by its whole name if that is a list with commas, then by the names in
-    it; capitals and underscores do not count. Arguments as `output_classes`.
+    it; capitals and underscores do not count.
+
+    Args:
+        which: as `output_classes` has it, or `NATURAL`.
+        classes: what the data's classes are called, by label.
+        option: what `which` is given by, for errors.
 
     Raises:
         UsageError, DataError: as `output_classes`.
         MismatchError: classes that no output, or more than one, is called like, all of them named (of many, some); or
             two classes that would share an output.
     """
-    outputs = output_classes(which, classes, option=option)
+    if which == NATURAL:
+        return natural_rows([forms[0] for forms in classes]), len(classes)
+    outputs = output_classes(which, option=option)
     known = [_index(outputs, spell) for spell in (_ids, _whole, _names)]
     rows, missing, ambiguous = [], [], []
     for forms in classes:

@@ -85,8 +85,7 @@ def load_teacher(
         model = build_model(
             tag if weights is None else tag.split(".")[0], classes=classes, args=arguments, option=f"{option}-arg"
         )
-        if rows is not None:
-            found = _taken(model, found, rows, outputs=outputs, source=weights or tag, option=option)
+        found = _of_classes(model, found, classes, rows=rows, outputs=outputs, source=weights or tag, option=option)
         fit_weights(model, found, source=weights or tag, watch=watch)
     mean, std = normalised or (normalisation(model) if hub is None else normalisation_of(hub.config, hub.architecture))
     spec = TeacherSpec(
@@ -135,16 +134,17 @@ def _require_outputs(
         )
 
 
-def _taken(
+def _of_classes(
     model: nn.Module,
     weights: Mapping[str, Tensor],
-    rows: tuple[int, ...],
+    classes: int,
     *,
+    rows: tuple[int, ...] | None,
     outputs: int | None,
     source: Path | str,
     option: str,
 ) -> dict[str, Tensor]:
-    """Weights of a classifier of more classes, or in another order, with the rows of the data's classes alone."""
+    """Weights with a classifier for the data's classes: of one for more, or in another order, these rows alone."""
     config: Any = model.pretrained_cfg
     named = config.get("classifier") or ()
     taken = dict(getattr(model, "own_names", dict)(weights))
@@ -153,12 +153,19 @@ def _taken(
             if key not in taken:
                 continue
             found = len(taken[key])
-            if found != (outputs or found) or max(rows) >= found:
+            if rows is None and found != classes:
                 raise MismatchError(
-                    f"the classifier in {source} has {found} outputs, {option}-classes names {outputs or 'more'}; "
-                    "give the list that it was trained on"
+                    f"the classifier in {source} has {found} outputs, the data has {classes} classes; say with "
+                    f"{option}-classes which of its outputs they are (imagenet-1k, or a file), or give weights that "
+                    "were trained on your data"
                 )
-            taken[key] = taken[key][list(rows)]
+            if rows is not None:
+                if found != (outputs or found) or max(rows) >= found:
+                    raise MismatchError(
+                        f"the classifier in {source} has {found} outputs, {option}-classes names {outputs or 'more'}; "
+                        "give the list that it was trained on"
+                    )
+                taken[key] = taken[key][list(rows)]
     return taken
 
 
