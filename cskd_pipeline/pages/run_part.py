@@ -143,7 +143,7 @@ def _waiting_caption(runs: Sequence[Run]) -> str:
             "RandAugment on the GPU, would make epochs shorter."
         )
     most = max(waits.values())
-    return f"Waiting took at most {percent(most)} of the time: making crops does not hold training up."
+    return f"Over a whole run waiting took at most {percent(most)} of the time: making crops does not hold training up."
 
 
 def _settings(runs: Sequence[Run]) -> list[Markup]:

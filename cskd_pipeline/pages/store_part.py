@@ -337,9 +337,8 @@ def _spread(summary: StoreSummary, measures: Sequence[tuple[str, str]]) -> str:
             seed.fidelity[encoding][measure] for seed in summary.seeds if measure in seed.fidelity.get(encoding, {})
         ]
         if measure == "agreement" and min(values) < 1:
-            return (
-                f"{encoding} should agree on all winners, and does on {percent(min(values))} in a seed: run `verify`."
-            )
+            least = percent(min(values))
+            return f"{encoding} should agree on all winners, and does on {least} in a seed: run cskd-pipeline verify."
     return "No seed stands out by wrong winners." if ("hard", "agreement") in measures else ""
 
 
@@ -354,7 +353,7 @@ def _completeness(summary: StoreSummary) -> list[Markup]:
             note(
                 f"{counted(len(open_), 'seed')} of {len(summary.seeds)} {'is' if len(open_) == 1 else 'are'} not "
                 f"complete, "
-                "and training leaves them out: run `precompute` again."
+                "and training leaves them out: run cskd-pipeline precompute again."
             ),
             table(["seed", "blocks", "done"], rows, numbers=(1,)),
         ]
@@ -363,7 +362,7 @@ def _completeness(summary: StoreSummary) -> list[Markup]:
             paragraph(
                 f"{'All' if len(summary.seeds) > 1 else 'The'} {counted(len(summary.seeds), 'seed')} that "
                 f"{'were' if len(summary.seeds) > 1 else 'was'} begun {'are' if len(summary.seeds) > 1 else 'is'} "
-                f"complete, {counted(summary.blocks, 'block')} each. `verify` checks the bytes."
+                f"complete, {counted(summary.blocks, 'block')} each. The command cskd-pipeline verify checks the bytes."
             )
         )
     blocks += [note(line) for line in summary.unreadable]

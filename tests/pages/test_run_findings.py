@@ -52,7 +52,7 @@ def test_level_runs_are_called_level_and_open_ones_open() -> None:
 
 def test_waiting_is_pointed_at() -> None:
     assert "a (50.0%) waited for data for more than 20.0% of the time" in page(run("a", tops=[1.0], wait=0.5, epochs=1))
-    assert "Waiting took at most 5.0% of the time" in page(run("a", tops=[1.0], epochs=1))
+    assert "Over a whole run waiting took at most 5.0% of the time" in page(run("a", tops=[1.0], epochs=1))
 
 
 def test_a_run_without_evaluation_or_epochs_is_shown() -> None:

@@ -111,9 +111,9 @@ def test_what_is_incomplete_or_wrong_is_said() -> None:
     summary = StoreSummary("s.zarr", HEADER, 2, seeds, [], "digest", ["seed 3: a commit is damaged"], None)
     said = page(findings(summary=summary))
     for part in (
-        "1 seed of 2 is not complete, and training leaves them out: run `precompute` again.",
+        "1 seed of 2 is not complete, and training leaves them out: run cskd-pipeline precompute again.",
         "seed 3: a commit is damaged",
-        "hard should agree on all winners, and does on 50.0% in a seed: run `verify`.",
+        "hard should agree on all winners, and does on 50.0% in a seed: run cskd-pipeline verify.",
         "Nobody looked at how right it is",
     ):
         assert part in said, part
