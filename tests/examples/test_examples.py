@@ -153,10 +153,10 @@ def test_plain_pytorch_on_two_processes(toy_store: Path, toy: Path, tmp_path: Pa
         f"found = json.dumps([losses, scores['three_head'].loss, scores['three_head'].count])\n"
         f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(found)\n"
     )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
-    subprocess.run(
-        [*launcher, program], check=True, capture_output=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run([*launcher, program], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
     (first, *scores), (second, *others) = (json.loads((tmp_path / rank).read_text()) for rank in "01")
     alone, alone_scores = example("plain_pytorch").main(toy_store, **arguments)
     assert [(a + b) / 2 for a, b in zip(first, second, strict=True)] == pytest.approx(alone, abs=1e-5)
