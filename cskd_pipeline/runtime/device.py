@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 
@@ -27,11 +29,22 @@ def process_group(device: str | None = None) -> Iterator[torch.device]:
     try:
         yield chosen
     except StoppedError:  # all ranks have agreed on it
-        dist.destroy_process_group()
+        _leave_group()
         raise
     # Not after any other error: the others may wait in a collective for this process, and leaving the group would
     # wait for them, so that nobody got to read the error.
+    _leave_group()
+
+
+def _leave_group() -> None:
+    """Leave the process group, and have what holds it freed before the interpreter is.
+
+    A DistributedDataParallel is in cycles of references and keeps the group's threads. One that lets go of the last
+    collective's tensors while the interpreter ends wants it, and aborts the process ("terminate called without an
+    active exception"). Freeing the group waits for them.
+    """
     dist.destroy_process_group()
+    atexit.register(gc.collect)
 
 
 def choose_device(name: str | None) -> torch.device:
