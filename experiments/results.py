@@ -31,6 +31,7 @@ from report import markdown, replace_measured
 
 HEADS = {"cls": "cls", "two_head": "two heads", "three_head": "three heads"}
 TARGETS = ("hard", "soft", "truth", "features")
+SOFT_DEFAULT = "k=6 K=48"
 STYLES = ("o-", "s--", "^-.", "D:", "v-")
 Rows = dict[str, list[Row]]
 """By the name of their file."""
@@ -140,9 +141,8 @@ def of_head(rows: list[Row], head: str) -> str:
 
 def sets_table(rows: Rows) -> str:
     """Teachers and stores: how right, how large, how long."""
-    stores = [row for row in rows["sets"] if "crops" in row]
     return markdown(
-        stores,
+        stores(rows).values(),
         {
             "set": lambda row: row["set"],
             "scale": lambda row: row["scale"],
@@ -171,7 +171,7 @@ def views_table(rows: Rows) -> str:
     """Accuracy by the number of stored views."""
     runs = grouped(rows["views"], "run", "at")
     names = dict.fromkeys(run for run, _ in runs)
-    size = sizes(next(row for row in rows["sets"] if row["set"] == rows["views"][0]["set"] and "crops" in row))
+    size = sizes(stores(rows)[rows["views"][0]["scale"], rows["views"][0]["set"], "views.zarr"])
     return markdown(
         sorted({int(at) for _, at in runs}),
         {
@@ -183,10 +183,42 @@ def views_table(rows: Rows) -> str:
     )
 
 
-def store_of(row: Row) -> str:
-    """The folder of the labels that a run read."""
+def stores(rows: Rows) -> dict[tuple, Row]:
+    """Rows of stores by scale, set and name."""
+    return {(row["scale"], row["set"], row["made"]): row for row in rows["sets"] if "crops" in row}
+
+
+def store_of(row: Row, rows: Rows) -> Row | None:
+    """The row of the store that a run read, None for a live teacher."""
     words = row["command"].split()
-    return Path(words[words.index("--labels") + 1]).name
+    if "--labels" not in words:
+        return None
+    return stores(rows)[row["scale"], row["set"], Path(words[words.index("--labels") + 1]).name]
+
+
+def soft_table(rows: Rows) -> str:
+    """Per set, every objective by the size of its soft targets, and against the default size."""
+    sets = grouped(rows["soft"], "scale", "set")
+    return "\n\n".join(
+        f"### {name}, {scale}\n\n{sizes_table(grouped(found, 'run', 'at'), rows)}"
+        for (scale, name), found in sets.items()
+    )
+
+
+def sizes_table(runs: dict[tuple, list[Row]], rows: Rows) -> str:
+    """Of one set at one scale."""
+    by_run = {run: differences(runs, (run, SOFT_DEFAULT)) for run, _ in runs}
+    return markdown(
+        runs,
+        {
+            "run": lambda key: key[0],
+            "size": lambda key: key[1],
+            "bytes a crop, `soft`": lambda key: f"{sizes(store_of(runs[key][0], rows))['soft']:.0f}" if key[1] else "",
+            "students": lambda key: str(len(runs[key])),
+            "exported": lambda key: spread(map(exported, runs[key])),
+            "- default size": lambda key: shown(by_run[key[0]].get(key)),
+        },
+    )
 
 
 class Spent(NamedTuple):
@@ -201,10 +233,9 @@ class Spent(NamedTuple):
 def spent(rows: Rows, run: str, *, students: int = 1) -> list[Spent]:
     """By length. Labelling the views that are used counts, shared by so many students; one view an epoch."""
     points = []
-    for (name, _), found in grouped([row for row in rows["time"] if row["run"] == run], "set", "at").items():
+    for found in grouped([row for row in rows["time"] if row["run"] == run], "set", "at").values():
         seconds = float(np.mean([row["train_s"] * row["processors"] for row in found]))
-        if "--labels" in found[0]["command"]:
-            store = next(row for row in rows["sets"] if (row["set"], row["made"]) == (name, store_of(found[0])))
+        if store := store_of(found[0], rows):
             share = min(1, found[0]["epochs"] / store["seeds"])
             seconds += share * store["seconds"] * store["processors"] / students
         points.append(Spent(found[0]["epochs"], seconds / 60, *mean_and_deviation(map(exported, found))))
@@ -302,6 +333,7 @@ TABLES = {
     "methods": methods_table,
     "views": views_table,
     "time": time_table,
+    "soft": soft_table,
 }
 PLOTS = {"methods": methods_plot, "views": views_plot, "time": time_plot}
 

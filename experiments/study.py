@@ -4,8 +4,8 @@
     python experiments/study.py experiments/studies/views.yaml --scale gpu --data DATA --work WORK
 
 `sets.yaml` beside a study file names the image sets: their teachers, the stores of their labels, and the student and
-its training at each scale (the sizes for a machine). A study file names sets, runs (options of `cskd-pipeline train`),
-what each is done `at`, and repeats (seeds of initialisation).
+its training at each scale (the sizes for a machine). A study file names sets, runs (options of `cskd-pipeline train`,
+`train` for all of them), what each is done `at`, and repeats (seeds of initialisation).
 
 Nothing is done twice: a run whose row is there is skipped, one that was interrupted goes on, and one that another study
 did is taken from there. `--jobs` runs go side by side, each bound to its own processors. `results.py` makes tables and
@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import shlex
 import subprocess
 import sys
@@ -87,7 +88,7 @@ class Study:
         """Teachers and stores first, on all processors, then the runs that lack a row, side by side."""
         todo = self.todo()
         for run in todo:
-            self.prepare(run)
+            self.provide(run.set, self.options(run))
         with concurrent.futures.ThreadPoolExecutor(self.arguments.jobs) as pool:
             try:
                 for future in concurrent.futures.as_completed([pool.submit(self.train, run) for run in todo]):
@@ -117,13 +118,17 @@ class Study:
         return {str(at): options for at, options in found.items()}
 
     def options(self, run: Run) -> Options:
-        """Of `train`: the scale's and the set's, the run's, and those of what it is done at."""
-        own = self.file["runs"][run.run]
-        labels = [] if own.get("live") else ["labels"]
-        options = {"labels": labels, **self.sized(run.set, "train"), **own, **self.settings(run.run)[run.at]}
+        """Of `train`: the scale's and the set's, the study's, the run's, and those of what it is done at."""
+        own = {**self.file.get("train", {}), **self.file["runs"][run.run], **self.settings(run.run)[run.at]}
+        labels = [f"{{work}}/{store}.zarr" for store in own.pop("labels", ["labels"])]
+        options: Options = {"labels": labels, **self.sized(run.set, "train"), **own}
+        if options.pop("live", False):
+            crops = self.sized(run.set, "precompute")
+            teacher = self.known["sets"][run.set]["teacher"]
+            options = {"seeds": crops["seeds"], **options, "labels": [], **teacher, "size": crops["size"]}
         if self.arguments.epochs:
             options |= {"epochs": self.arguments.epochs, "warmup-epochs": 0}
-        return {name: value for name, value in options.items() if name != "at"}
+        return {name: value for name, value in options.items() if name != "at"} | {"seed": run.seed}
 
     def sized(self, set_name: str, command: str) -> Options:
         """Options of `train` or `precompute` on a set at this scale."""
@@ -131,20 +136,25 @@ class Study:
         general = self.known["scales"][self.scale].get(command, {})
         return {"data": of_set["data"], **general, **of_set[self.scale].get(command, {})}
 
-    def prepare(self, run: Run) -> None:
-        """Make the teachers and stores that a run needs, where they are missing."""
-        of_set, place = self.known["sets"][run.set], self.place(run.set)
-        place.mkdir(parents=True, exist_ok=True)
-        needed = {store: of_set["teacher"] | of_set["stores"][store] for store in self.options(run)["labels"]}
-        for name, training in of_set[self.scale].get("teachers", {}).items():
-            if f"{{work}}/{name}/" in str([*needed.values(), of_set["teacher"]]):
-                self.make(run.set, name, "train", {"data": of_set["data"], **training})
-        for store, labelling in needed.items():
-            self.make(run.set, f"{store}.zarr", "precompute", {**self.sized(run.set, "precompute"), **labelling})
+    def provide(self, set_name: str, options: Options) -> None:
+        """Make the teachers and stores in {work} that these options name, where they are missing."""
+        of_set = self.known["sets"][set_name]
+        for name in re.findall(r"\{work\}/([\w-]+)", str(options)):
+            if name in of_set["stores"]:
+                store = of_set["stores"][name]
+                teacher = {} if "teacher" in store else of_set["teacher"]
+                needed = {**self.sized(set_name, "precompute"), **teacher, **store}
+                self.provide(set_name, needed)
+                self.make(set_name, f"{name}.zarr", "precompute", needed)
+            else:
+                needed = {"data": of_set["data"], **of_set[self.scale]["teachers"][name]}
+                self.provide(set_name, needed)
+                self.make(set_name, name, "train", needed)
 
     def make(self, set_name: str, name: str, command: str, options: Options) -> None:
         """A teacher or a store, and its row; the command goes on where it was interrupted."""
         out = self.place(set_name) / name
+        out.parent.mkdir(parents=True, exist_ok=True)
         done = out.with_suffix(".done")
         if done.exists():
             return
@@ -181,14 +191,9 @@ class Study:
         """A student, and its row."""
         if self.arguments.until and time.monotonic() - self.began > self.arguments.until:
             return
-        place, options = self.place(run.set), self.options(run) | {"seed": run.seed}
+        place, options = self.place(run.set), self.options(run)
         program = options.pop("program", "")
-        if options.pop("live", False):
-            crops = self.sized(run.set, "precompute")
-            teacher = self.known["sets"][run.set]["teacher"]
-            options = {"seeds": crops["seeds"], **options, **teacher, "size": crops["size"]}
-        options["labels"] = [place / f"{store}.zarr" for store in options["labels"]]
-        out = place / "-".join(filter(None, (run.run.replace(" ", "-"), run.at, str(run.seed))))
+        out = place / "-".join(filter(None, (run.run, run.at, str(run.seed)))).replace(" ", "-")
         words = [*([str(HERE / program)] if program else [*OURS, "train"]), *self.words(run.set, options)]
         command = self.shown(run.set, words)
         same = (row for path in self.arguments.results.glob("*.jsonl") for row in read_rows(path))

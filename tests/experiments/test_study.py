@@ -24,9 +24,19 @@ SETS: dict[str, Any] = {
         "toy": {
             "data": "{data}/toy",
             "teacher": {"teacher": "test_resnet", "teacher-weights": "{work}/cnn/last.safetensors"},
-            "stores": {"labels": {"targets": "hard,soft,truth"}},
+            "stores": {
+                "labels": {"targets": "hard,soft,truth"},
+                "second": {
+                    "targets": "soft",
+                    "teacher": "test_resnet",
+                    "teacher-weights": "{work}/pupil/last.safetensors",
+                },
+            },
             "cpu": {
-                "teachers": {"cnn": {"student": "test_resnet", "recipe": "plain", "size": 32, **SCHEDULE}},
+                "teachers": {
+                    "cnn": {"student": "test_resnet", "recipe": "plain", "size": 32, **SCHEDULE},
+                    "pupil": {"student": "test_resnet", "labels": "{work}/labels.zarr", "objective": "kd", **SCHEDULE},
+                },
                 "precompute": {"size": 32, "seeds": "0:2"},
                 "train": {"student-arg": ["embed_dim=12", "depth=1", "num_heads=1"]},
             },
@@ -39,7 +49,11 @@ STUDY: dict[str, Any] = {
     "at": {1: {"seeds": "0:1"}, 2: {}},
     "runs": {"cskd": {"objective": "cskd"}, "live": {"objective": "cskd", "live": True, "at": {2: {}}}},
 }
-METHODS: dict[str, Any] = {"sets": ["toy"], "repeats": 1, "runs": {"same": {"objective": "cskd"}}}
+METHODS: dict[str, Any] = {
+    "sets": ["toy"],
+    "repeats": 1,
+    "runs": {"same": {"objective": "cskd"}, "of a pupil": {"objective": "kd", "labels": ["second"]}},
+}
 
 
 @pytest.fixture
@@ -71,9 +85,12 @@ def test_a_study_makes_what_it_needs_and_does_nothing_twice(toy: Path, tmp_path:
     assert str(tmp_path) not in json.dumps([*rows("sets"), *rows("views")])
 
     assert study("views") == ""
-    study("methods")  # a run of the other study
+    study("methods")  # a run of the other study, and one of a teacher that learned from the first one's labels
+    assert [row["made"] for row in rows("sets")[2:]] == ["pupil", "second.zarr"]
     assert not (tmp_path / "work" / "toy-cpu" / "same-0").exists()
-    assert rows("methods")[0]["top1"] == found["cskd", "2"]["top1"]
+    methods = {row["run"]: row for row in rows("methods")}
+    assert methods["same"]["top1"] == found["cskd", "2"]["top1"]
+    assert "--labels WORK/second.zarr" in methods["of a pupil"]["command"]
 
 
 def test_the_interval_of_two_runs_is_that_of_students_paired_test(results: ModuleType) -> None:
