@@ -123,7 +123,7 @@ def runs_table(runs: dict[tuple, list[Row]]) -> str:
     to_supervised, to_deit = differences(runs, ("supervised",)), differences(runs, ("deit",))
     heads = {title: lambda key, head=head: of_head(runs[key], head) for head, title in HEADS.items()}
     return markdown(
-        runs,
+        best_first(runs),
         {
             "run": lambda key: key[0],
             "students": lambda key: str(len(runs[key])),
@@ -132,6 +132,11 @@ def runs_table(runs: dict[tuple, list[Row]]) -> str:
             "exported - deit": lambda key: shown(to_deit.get(key)),
         },
     )
+
+
+def best_first(runs: dict[tuple, list[Row]]) -> list[tuple]:
+    """Names of runs by the mean score of their students."""
+    return sorted(runs, key=lambda name: -np.mean([exported(row) for row in runs[name]]))
 
 
 def of_head(rows: list[Row], head: str) -> str:
@@ -274,19 +279,35 @@ def time_plot(rows: Rows) -> Figure:
 
 
 def views_plot(rows: Rows) -> Figure:
-    """Accuracy over the number of stored views."""
-    figure, axes = plot("stored views of an image", "top-1 of the test images, %")
+    """Accuracy over the number of stored views, and over the bytes of the labels that are read."""
+    figure, panels = plt.subplots(1, 2, figsize=(6.6, 3.2), sharey=True, layout="constrained")
     runs = grouped(rows["views"], "run", "at")
     for name, style in zip(dict.fromkeys(run for run, _ in runs), STYLES, strict=False):
-        found = sorted((int(at), rows) for (run, at), rows in runs.items() if run == name)
-        views = [at for at, _ in found]
-        means, deviations = zip(*(mean_and_deviation(map(exported, rows)) for _, rows in found), strict=True)
-        axes.errorbar(views, means, deviations, fmt=style, label=name, capsize=2)
+        points = [
+            (int(at), int(at) * read_bytes(found[0], rows), *mean_and_deviation(map(exported, found)))
+            for (run, at), found in runs.items()
+            if run == name
+        ]
+        views, stored, means, deviations = zip(*sorted(points), strict=True)
+        for axes, at in zip(panels, (views, stored), strict=True):
+            if all(at):
+                axes.errorbar(at, means, deviations, fmt=style, label=name, capsize=2)
+    panels[0].set(xlabel="stored views of an image", ylabel="top-1 of the test images, %")
+    panels[0].set_xticks(sorted({int(at) for _, at in runs}), sorted({int(at) for _, at in runs}))
+    panels[1].set(xlabel="bytes an image of the labels that are read")
+    for axes in panels:
         axes.set_xscale("log")
-        axes.set_xticks(views, map(str, views))
-    axes.minorticks_off()
-    axes.legend(frameon=False)
+        axes.minorticks_off()
+        plain(axes)
+    panels[0].legend(frameon=False)
     return figure
+
+
+def read_bytes(row: Row, rows: Rows) -> float:
+    """Of a crop's labels, those that the run's objective reads; 0 where nothing is stored."""
+    store = store_of(row, rows)
+    read = {need.partition(".")[0] for need in OBJECTIVES[row["objective"]]().needs}
+    return sum(sizes(store)[name] for name in read) if store else 0
 
 
 def methods_plot(rows: Rows) -> Figure:
@@ -294,12 +315,13 @@ def methods_plot(rows: Rows) -> Figure:
     sets = grouped([row for row in rows["methods"] if row["scale"] == "cpu"], "set")
     figure, panels = plt.subplots(1, len(sets), figsize=(6.6, 3.6), sharey=True, layout="constrained", squeeze=False)
     for axes, ((name,), found) in zip(panels[0], sets.items(), strict=True):
-        bars = differences(grouped(found, "run"), ("supervised",))
-        names = [run for (run,) in bars]
+        runs = grouped(found, "run")
+        bars = differences(runs, ("supervised",))
+        names = [name for name in best_first(runs) if name in bars]
         axes.errorbar(
-            [mean for mean, _ in bars.values()],
-            names,
-            xerr=[half for _, half in bars.values()],
+            [bars[name][0] for name in names],
+            [run for (run,) in names],
+            xerr=[bars[name][1] for name in names],
             fmt="ko",
             ms=4,
             capsize=2,
@@ -315,9 +337,14 @@ def plot(x: str, y: str) -> tuple[Figure, Axes]:
     """An empty plot with these axes."""
     figure, axes = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
     axes.set(xlabel=x, ylabel=y)
+    plain(axes)
+    return figure, axes
+
+
+def plain(axes: Axes) -> None:
+    """Lines to read heights by, and no frame."""
     axes.grid(axis="y", color="0.9")
     axes.spines[["right", "top"]].set_visible(False)
-    return figure, axes
 
 
 CURVES = (

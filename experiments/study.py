@@ -8,8 +8,8 @@ its training at each scale (the sizes for a machine). A study file names sets, r
 `train` for all of them), what each is done `at`, and repeats (seeds of initialisation).
 
 Nothing is done twice: a run whose row is there is skipped, one that was interrupted goes on, and one that another study
-did is taken from there. `--jobs` runs go side by side, each bound to its own processors. `results.py` makes tables and
-plots from the rows alone.
+did is taken from there, unless this one is `timed`. `--jobs` runs go side by side, each bound to its own processors.
+`results.py` makes tables and plots from the rows alone.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Study:
         command = self.shown(run.set, words)
         same = (row for path in self.arguments.results.glob("*.jsonl") for row in read_rows(path))
         row = next((row for row in same if row["command"] == command and "seed" in row), None)
-        if row is None:
+        if row is None or self.file.get("timed"):
             words += ["--out", str(out), *([] if program else ["--resume"])]
             mine = self.free.get()
             try:
