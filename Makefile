@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test slow browser lint faults benchmarks replay scale lock clean
+.PHONY: demo test slow browser lint faults benchmarks replay scale results lock clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -55,6 +55,10 @@ replay: $(READY)
 # The table of many writers there.
 scale: $(READY)
 	$(BIN)/python benchmarks/scale.py --write docs/benchmarks.md
+
+# The tables and plots of docs/results.md, from the rows of experiments/results alone.
+results: $(READY)
+	$(BIN)/python experiments/results.py --write docs/results.md
 
 # Done again when the lock or the project's description changes. Every file that is downloaded must have the hash
 # that the lock holds for it; uv installs far faster than pip does.

@@ -42,17 +42,28 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the rows")
     parser.add_argument("--write", type=Path, help="put tables between the marks of this page, plots beside it")
     arguments = parser.parse_args()
-    rows = {path.stem: read_rows(path) for path in sorted(arguments.results.glob("*.jsonl"))}
-    for name in filter(rows.get, TABLES):
-        text = TABLES[name](rows)
-        if not arguments.write:
-            print(f"{name}\n\n{text}\n")
-        else:
-            arguments.write.write_text(replace_measured(arguments.write.read_text(), text, mark=name))
+    rows = all_rows(arguments.results)
     if arguments.write:
-        mpl.rcParams.update({"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 9})
-        for name in filter(rows.get, PLOTS):
-            PLOTS[name](rows).savefig(arguments.write.parent / "images" / f"{name}.svg", metadata={"Date": None})
+        write(rows, arguments.write)
+    else:
+        for name in filter(rows.get, TABLES):
+            print(f"{name}\n\n{TABLES[name](rows)}\n")
+
+
+def all_rows(folder: Path) -> Rows:
+    """Of every study, and of the sets."""
+    return {path.stem: read_rows(path) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def write(rows: Rows, page: Path) -> None:
+    """Put tables between the marks of a page, and plots into `images` beside it."""
+    mpl.rcParams.update({"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 9})
+    for name in filter(rows.get, TABLES):
+        page.write_text(replace_measured(page.read_text(), TABLES[name](rows), mark=name))
+    for name in filter(rows.get, PLOTS):
+        figure = PLOTS[name](rows)
+        figure.savefig(page.parent / "images" / f"{name}.svg", metadata={"Date": None})
+        plt.close(figure)
 
 
 def exported(row: Row) -> float:
@@ -328,7 +339,7 @@ def methods_plot(rows: Rows) -> Figure:
         )
         axes.axvline(0, color="0.6", lw=0.8)
         axes.set_title(name, loc="left")
-        axes.set_xlabel("top-1 over `supervised`, percentage points")
+        axes.set_xlabel("top-1 over supervised, percentage points")
     panels[0][0].invert_yaxis()
     return figure
 

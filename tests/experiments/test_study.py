@@ -109,3 +109,14 @@ def test_the_score_of_a_run_is_that_of_the_head_that_is_exported(results: Module
     assert results.exported({"objective": "cskd", "top1": top1}) == 3
     assert results.exported({"objective": "deit", "top1": top1}) == 2
     assert results.exported({"objective": "kd", "top1": {"cls": 1.0}}) == 1
+
+
+def test_the_page_holds_the_tables_and_plots_of_the_rows(results: ModuleType, tmp_path: Path) -> None:
+    page = EXPERIMENTS.parent / "docs" / "results.md"
+    again = tmp_path / page.name
+    again.write_text(page.read_text())
+    (tmp_path / "images").mkdir()
+    results.write(results.all_rows(EXPERIMENTS / "results"), again)
+    assert again.read_text() == page.read_text()
+    for plot in (tmp_path / "images").iterdir():
+        assert plot.read_bytes() == (page.parent / "images" / plot.name).read_bytes(), plot.name
