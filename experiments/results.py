@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,12 +121,15 @@ def shown(difference: tuple[float, float] | None) -> str:
     return f"**{text}**" if abs(mean) > half else text
 
 
+def by_set(rows: list[Row], table: Callable[[list[Row]], str]) -> str:
+    """A table for every set and scale, under its heading."""
+    sets = grouped(rows, "scale", "set")
+    return "\n\n".join(f"### {name}, {scale}\n\n{table(found)}" for (scale, name), found in sets.items())
+
+
 def methods_table(rows: Rows) -> str:
     """Per set and scale, every objective by head and against two of them."""
-    sets = grouped(rows["methods"], "scale", "set")
-    return "\n\n".join(
-        f"### {name}, {scale}\n\n{runs_table(grouped(found, 'run'))}" for (scale, name), found in sets.items()
-    )
+    return by_set(rows["methods"], lambda found: runs_table(grouped(found, "run")))
 
 
 def runs_table(runs: dict[tuple, list[Row]]) -> str:
@@ -214,11 +217,7 @@ def store_of(row: Row, rows: Rows) -> Row | None:
 
 def soft_table(rows: Rows) -> str:
     """Per set, every objective by the size of its soft targets, and against the default size."""
-    sets = grouped(rows["soft"], "scale", "set")
-    return "\n\n".join(
-        f"### {name}, {scale}\n\n{sizes_table(grouped(found, 'run', 'at'), rows)}"
-        for (scale, name), found in sets.items()
-    )
+    return by_set(rows["soft"], lambda found: sizes_table(grouped(found, "run", "at"), rows))
 
 
 def sizes_table(runs: dict[tuple, list[Row]], rows: Rows) -> str:

@@ -97,13 +97,14 @@ class Study:
                 pool.shutdown(cancel_futures=True)
 
     def todo(self) -> list[Run]:
-        """The runs that have no row, first students first."""
+        """The runs that have no row, first students first; none of sets without sizes at this scale."""
         done = {Run(*(row[part] for part in Run._fields)) for row in read_rows(self.results(self.name))}
         asked = [text.split(",") for text in (self.arguments.sets, self.arguments.runs, self.arguments.at)]
         every = (
             Run(self.scale, set_name, name, at, seed)
             for seed in range(self.arguments.repeats or self.file["repeats"])
             for set_name, name in itertools.product(self.file["sets"], self.file["runs"])
+            if self.scale in self.known["sets"][set_name]
             for at in self.settings(name)
         )
         return [
@@ -139,17 +140,19 @@ class Study:
     def provide(self, set_name: str, options: Options) -> None:
         """Make the teachers and stores in {work} that these options name, where they are missing."""
         of_set = self.known["sets"][set_name]
+        stores = {**of_set["stores"], **of_set[self.scale].get("stores", {})}
         for name in re.findall(r"\{work\}/([\w-]+)", str(options)):
-            if name in of_set["stores"]:
-                store = of_set["stores"][name]
-                teacher = {} if "teacher" in store else of_set["teacher"]
-                needed = {**self.sized(set_name, "precompute"), **teacher, **store}
-                self.provide(set_name, needed)
-                self.make(set_name, f"{name}.zarr", "precompute", needed)
+            if made := stores.get(name):
+                teacher = {} if "teacher" in made else of_set["teacher"]
+                out, command, needed = f"{name}.zarr", "precompute", {**self.sized(set_name, "precompute"), **teacher}
             else:
-                needed = {"data": of_set["data"], **of_set[self.scale]["teachers"][name]}
-                self.provide(set_name, needed)
-                self.make(set_name, name, "train", needed)
+                made = of_set[self.scale].get("teachers", {}).get(name)
+                if made is None:
+                    sys.exit(f"sets.yaml: {set_name} has neither a store nor, at scale {self.scale}, a teacher {name}")
+                out, command, needed = name, "train", {"data": of_set["data"]}
+            needed |= made
+            self.provide(set_name, needed)
+            self.make(set_name, out, command, needed)
 
     def make(self, set_name: str, name: str, command: str, options: Options) -> None:
         """A teacher or a store, and its row; the command goes on where it was interrupted."""

@@ -93,6 +93,23 @@ def test_a_study_makes_what_it_needs_and_does_nothing_twice(toy: Path, tmp_path:
     assert "--labels WORK/second.zarr" in methods["of a pupil"]["command"]
 
 
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["methods", "views", "time", "soft"])
+def test_the_studies_find_what_they_name(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, scale: str
+) -> None:
+    study = importlib.import_module("study")
+    made: list[str] = []
+    monkeypatch.setattr(study.Study, "make", lambda self, set_name, name, command, options: made.append(name))
+    monkeypatch.setattr(study.Study, "train", lambda self, run: None)
+    places = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "rows")]
+    monkeypatch.setattr(
+        sys, "argv", ["study.py", str(EXPERIMENTS / "studies" / f"{name}.yaml"), "--scale", scale, *places]
+    )
+    study.main()
+    assert made
+
+
 def test_the_interval_of_two_runs_is_that_of_students_paired_test(results: ModuleType) -> None:
     scores = {"supervised": [50.0, 52.5, 51.0], "kd": [53.0, 54.0, 54.5]}
     runs = {
